@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# make              ./nat64, one file to copy; V=1 shows the commands, WERROR=1 makes warnings errors
+# make install      to $(DESTDIR)$(PREFIX); uninstall takes it away again
+# make clean        remove what was built
+# sudo make deps    install what building takes; demo, test and test-kernels install what they need themselves
+# sudo make demo    watch an IPv6-only client reach an IPv4-only server
+# sudo make test    all tests, on this kernel
+# make test-kernels load and smoke test under other kernels, in virtual machines; KERNELS='5.10 6.1' for some
+# make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
+
+VERSION	:= 0.1.0
+PREFIX	?= /usr/local
+SBINDIR	?= $(PREFIX)/sbin
+MANDIR	?= $(PREFIX)/share/man
+COMPDIR	?= $(PREFIX)/share/bash-completion/completions
+
+CLANG		?= clang
+PKG_CONFIG	?= pkg-config
+# Some distributions keep bpftool in /usr/sbin, and Ubuntu's there runs with Ubuntu's own kernels only.
+BPFTOOL		?= $(shell for b in bpftool /usr/sbin/bpftool /usr/lib/linux-tools*/*/bpftool; do \
+			$$b version >/dev/null 2>&1 && echo $$b && break; done)
+CFLAGS		?= -O2 -g
+
+LIBS	:= libbpf libmnl
+WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
+Q	:= $(if $(V),,@)
+say	= @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
+
+nat64_cflags = -std=gnu11 $(WARN) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build \
+	$(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
+# v3: 32-bit arithmetic and jumps, in every kernel since 5.1; clang's own default varies with its age.
+# -target bpf does not know where the host keeps <asm/types.h>, so ask the compiler as the host's.
+bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
+	$(shell $(CLANG) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
+
+src := nat64.c $(wildcard user/*.c)
+obj := $(src:%.c=build/%.o)
+
+all: nat64
+
+nat64: $(obj)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(LIBS))
+
+$(obj): build/%.o: %.c build/nat64.skel.h Makefile
+	$(call say,CC)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+build/nat64.skel.h: build/nat64.bpf.o
+	$(call say,SKEL)
+	$(Q)$(BPFTOOL) gen skeleton $< name nat64_bpf >$@.tmp && mv $@.tmp $@
+
+# gen object leaves clang's debug information behind and keeps BTF.
+build/nat64.bpf.o: nat64.bpf.c Makefile | needs
+	$(call say,BPF)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(bpf_cflags) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $(@:.o=.full.o) $<
+	$(Q)$(BPFTOOL) gen object $@ $(@:.o=.full.o)
+
+-include $(obj:.o=.d) build/nat64.bpf.d
+
+# One line for each thing that is missing.
+needs:
+	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
+
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR)
+	install -m 755 nat64 $(DESTDIR)$(SBINDIR)/nat64
+	install -m 644 dist/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
+	install -m 644 dist/nat64.bash $(DESTDIR)$(COMPDIR)/nat64
+
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64
+
+clean:
+	rm -rf build nat64
+
+deps:
+	@tests/deps build
+
+# A second make builds, since this one looked for the packages before they were installed. What root builds in
+# another user's tree belongs to that user, so that a later `make` without sudo can write there.
+build-as-root = $(MAKE) --no-print-directory all && chown -Rh $$(stat -c %u:%g Makefile) build nat64
+
+demo:
+	@tests/deps build demo
+	@$(build-as-root)
+	@tests/demo
+
+# The system's python3, where the packages of tests/deps are, whatever else is first in PATH.
+test:
+	@tests/deps build demo test
+	@$(build-as-root)
+	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider tests $(ARGS)
+
+build/verifier: tests/verifier.c nat64.h build/nat64.skel.h Makefile
+	$(call say,CC)
+	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs $(LIBS))
+
+test-kernels: all build/verifier
+	@tests/deps kernels
+	$(Q)tests/kernels $(KERNELS)
+
+c_files	:= nat64.h $(wildcard nat64.bpf.c headers/*.h user/*.h) $(src) tests/verifier.c
+scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run $(wildcard dist/*.bash)
+
+lint: build/nat64.skel.h
+	@tests/deps lint
+	$(Q)clang-format --dry-run -Werror $(c_files)
+	@echo 'clang-format: ok'
+	$(Q)sparse -Wsparse-error $(nat64_cflags) $(src)
+	$(Q)sparse -Wsparse-error -D__bpf__ -D__BPF_TRACING__ $(subst -target bpf -mcpu=v3,,$(bpf_cflags)) nat64.bpf.c
+	@echo 'sparse: ok'
+	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
+		--enable=warning,performance,portability --suppress=missingIncludeSystem -I. $(src)
+	@echo 'cppcheck: ok'
+	$(Q)shellcheck -x $(scripts)
+	@echo 'shellcheck: ok'
+	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
+	@echo 'mandoc: ok'
+
+.PHONY: all needs install uninstall clean deps demo test test-kernels lint
+.DELETE_ON_ERROR:

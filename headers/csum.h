@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* csum.h - one's complement sums (RFC 1071, RFC 1624) */
+#ifndef NAT64_CSUM_H
+#define NAT64_CSUM_H
+
+#include "pkt.h"
+
+/* A sum of 16-bit words in the order they lie in the packet, which the arithmetic does not mind: not folded, carries
+ * piled up in the upper half. */
+typedef __u64 csum_t;
+
+static __always_inline __u32 csum_fold32(csum_t sum)
+{
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return (sum & 0xffffffff) + (sum >> 32);
+}
+
+static __always_inline __u16 csum_fold16(csum_t sum)
+{
+	__u32 s = csum_fold32(sum);
+
+	s = (s & 0xffff) + (s >> 16);
+	return (s & 0xffff) + (s >> 16);
+}
+
+/* `sum` minus `minus`. */
+static __always_inline csum_t csum_sub(csum_t sum, csum_t minus)
+{
+	return sum + (__u32)~csum_fold32(minus);
+}
+
+static __always_inline csum_t csum_v6(const union nat64_v6 *a)
+{
+	return (csum_t)(__force __u32)a->w[0] + (__force __u32)a->w[1] + (__force __u32)a->w[2] +
+	       (__force __u32)a->w[3];
+}
+
+/* The length and next header part of an IPv6 pseudo-header (RFC 8200 section 8.1). */
+static __always_inline csum_t csum_pseudo(__u32 len, __u8 proto)
+{
+	return (csum_t)bpf_htonl(len) + bpf_htonl(proto);
+}
+
+/* The header checksum of an IPv4 header whose checksum field is 0. */
+static __always_inline __sum16 csum_iphdr(const struct iphdr *h)
+{
+	const __u32 *w = (const __u32 *)h;
+
+	return (__force __sum16)~csum_fold16((csum_t)w[0] + w[1] + w[2] + w[3] + w[4]);
+}
+
+/* Changes the transport checksum at `off` by the difference `diff`; `flags` as for bpf_l4_csum_replace. The packet's
+ * own sum (CHECKSUM_COMPLETE) follows, and CHECKSUM_PARTIAL is minded. */
+static __always_inline int csum_update(struct __sk_buff *skb, __u32 off, csum_t diff, __u64 flags)
+{
+	return bpf_l4_csum_replace(skb, off, 0, csum_fold32(diff), BPF_F_PSEUDO_HDR | flags) ? NAT64_DROP_NO_MEMORY
+											     : NAT64_PASS;
+}
+
+/* Room for a piece of a packet, and 3 bytes to round it up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u8[516]);
+} scratch SEC(".maps");
+
+/* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
+ * global function, so that the verifier walks the loop once and not for every caller; such a function takes nothing
+ * but the context and numbers before 5.12. */
+__noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
+{
+	__u32 zero = 0, i;
+	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
+	csum_t sum = 0;
+
+	if (!b)
+		return -1;
+	for (i = 0; i < 128 && len >= 512; i++) {
+		if (bpf_skb_load_bytes(skb, off, b, 512))
+			return -1;
+		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, 512, 0);
+		off += 512;
+		len -= 512;
+	}
+	if (len) {
+		asm volatile("" : "+r"(len)); /* else clang checks a copy and uses the other */
+		if (len == 0 || len >= 512 || bpf_skb_load_bytes(skb, off, b, len))
+			return -1;
+		b[len] = b[len + 1] = b[len + 2] = 0;
+		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, (len + 3) & ~3U, 0);
+	}
+	return csum_fold16(sum);
+}
+
+#endif

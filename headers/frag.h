@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* frag.h - cuts a translated packet that is too long for its way (RFC 7915 section 4.1)
+ *
+ * The packet has its IPv6 and fragment header already. For every piece but the last the kernel sends a clone of it
+ * through the same interface: the program runs nested for the clone, sees PIECE_MARK, and finds in the per-CPU `piece`
+ * what to keep. The packet itself becomes the last piece, so the pieces leave in order.
+ */
+#ifndef NAT64_FRAG_H
+#define NAT64_FRAG_H
+
+#include "out.h"
+
+#define PIECE_MARK	0x6e363466
+#define PIECES_MAX	64	/* of 65515 bytes at 1232 each: 54 */
+#define ADJUST_MAX	4088	/* what one bpf_skb_adjust_room may remove, in units of 8 bytes */
+
+struct piece {
+	__u32 waiting;		/* 1: a nested run is to take it */
+	__u32 off;		/* of the payload, bytes, a multiple of 8 */
+	__u32 len;
+	__u32 mark;		/* the packet's own mark */
+	struct hop hop;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct piece);
+} piece SEC(".maps");
+
+/* Is the packet, whose transport checksum is at `off`, CHECKSUM_PARTIAL? No helper tells; but one that changes a
+ * checksum leaves that of such a packet alone, unless told that the pseudo-header has changed. */
+static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, bool *partial)
+{
+	__sum16 before, after;
+
+	TRY(pkt_load(skb, off, &before, 2));
+	if (bpf_l4_csum_replace(skb, off, 0, 0x1234, 0))
+		return NAT64_DROP_NO_MEMORY;
+	TRY(pkt_load(skb, off, &after, 2));
+	*partial = before == after;
+	if (!*partial)
+		return pkt_store(skb, off, &before, 2);
+	return NAT64_PASS;
+}
+
+/* Completes a checksum that was left to the network card, which would compute it for each piece. There is no helper
+ * to say that it is done: but the kernel says so when the place where the sum starts is cut off. (Before 6.4 it looks
+ * before it cuts, so we cut twice.) What was cut off is put back. */
+static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u8 saved[72];
+	__u32 l4 = l3_off() + sizeof(struct header6), at = csum_at(p->proto);
+	bool partial;
+	__u16 sum;
+	int s;
+
+	if ((int)at < 0 || p->frag_off || p->more)
+		return NAT64_PASS;
+	TRY(is_csum_partial(skb, l4 + at, &partial));
+	if (!partial)
+		return NAT64_PASS;
+	s = range_sum(skb, l4, p->l4_len);
+	if (s < 0)
+		return NAT64_DROP_TRUNCATED;
+	sum = ~s;
+	if (!sum && zero_is_none(p->proto))
+		sum = 0xffff;
+	TRY(pkt_store(skb, l4 + at, &sum, 2));
+	TRY(pkt_load(skb, l4 - FRAG_HEADER, saved, sizeof(saved)));
+	TRY(pkt_adjust(skb, -64));
+	TRY(pkt_adjust(skb, -8));
+	TRY(pkt_adjust(skb, 72));
+	return pkt_store(skb, l4 - FRAG_HEADER, saved, sizeof(saved));
+}
+
+/* Leaves `len` bytes of the payload, from `off` on. First the end, then the beginning: what is at the beginning
+ * tells the kernel how much must stay. */
+static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bool last)
+{
+	__u32 l3 = l3_off(), end = l3 + sizeof(struct header6) + off + len, i, left = off, n;
+	__be16 payload_len = bpf_htons(FRAG_HEADER + len);
+	struct frag_header f;
+
+	TRY(pkt_load(skb, l3 + IP6_HEADER, &f, sizeof(f)));
+	if (end < skb->len && bpf_skb_change_tail(skb, end, 0))
+		return NAT64_DROP_NO_MEMORY;
+	for (i = 0; i < 65536 / ADJUST_MAX + 1 && left; i++) {
+		n = left < ADJUST_MAX ? left : ADJUST_MAX;
+		TRY(pkt_adjust(skb, -(__s32)n));
+		left -= n;
+	}
+	f.off = bpf_htons((bpf_ntohs(f.off) + off) | !last);
+	TRY(pkt_store(skb, l3 + 4, &payload_len, 2));
+	return pkt_store(skb, l3 + IP6_HEADER, &f, sizeof(f));
+}
+
+/* The nested run for a clone. Such a packet is counted already. */
+static __always_inline int send_piece(struct __sk_buff *skb)
+{
+	__u32 zero = 0;
+	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
+	int verdict;
+
+	if (!c || !c->waiting)
+		return TC_ACT_UNSPEC; /* somebody else's mark */
+	c->waiting = 0;
+	skb->mark = c->mark;
+	verdict = take_piece(skb, c->off, c->len, false);
+	if (verdict != NAT64_PASS)
+		return finish(NAT64_4TO6, verdict, 0, TC_ACT_SHOT);
+	return send_to(&c->hop);
+}
+
+/* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. */
+static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const struct hop *hop)
+{
+	__u32 zero = 0, mark = skb->mark, size = p->cut, off = 0, i;
+	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
+
+	if (!c)
+		return NAT64_DROP_NO_MEMORY;
+	TRY(finish_csum(skb, p));
+	for (i = 0; i < PIECES_MAX && p->l4_len - off > size; i++) {
+		c->off = off;
+		c->len = size;
+		c->mark = mark;
+		c->hop = *hop;
+		c->waiting = 1;
+		skb->mark = PIECE_MARK;
+		if (bpf_clone_redirect(skb, cfg.ifindex, 0) < 0 || c->waiting) {
+			c->waiting = 0;
+			return NAT64_DROP_NO_MEMORY;
+		}
+		off += size;
+	}
+	skb->mark = mark;
+	return take_piece(skb, off, p->l4_len - off, !p->more);
+}
+
+#endif

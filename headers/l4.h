@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* l4.h - the transport header: its checksum (RFC 7915 sections 4.5 and 5.5), and ICMP queries (4.2 and 5.2) */
+#ifndef NAT64_L4_H
+#define NAT64_L4_H
+
+#include "parse.h"
+
+#define IPPROTO_IGMP_	2
+#define ICMP6_ECHO	128
+#define ICMP6_REPLY	129
+#define ICMP4_ECHO	8
+#define ICMP4_REPLY	0
+
+/* Where the checksum that covers the addresses is in a transport header, or -1 if `proto` has none. */
+static __always_inline int csum_at(__u8 proto)
+{
+	switch (proto) {
+	case IPPROTO_TCP:
+		return 16;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+	case IPPROTO_DCCP:
+		return 6;
+	default:
+		return -1;
+	}
+}
+
+/* A sum that comes out as 0 is sent as 0xffff where 0 means that there is none. */
+static __always_inline bool zero_is_none(__u8 proto)
+{
+	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE;
+}
+
+static __always_inline csum_t icmp_type_sum(__u8 type, __u8 code)
+{
+	return bpf_htons(type << 8 | code);
+}
+
+/* Reads the ICMP header. The checksum of a part cannot be translated: it covers the whole in one family, and the
+ * whole with the length of the whole in the other. */
+static __always_inline int load_icmp(struct __sk_buff *skb, struct pkt *p)
+{
+	if (p->frag)
+		return NAT64_DROP_FRAG_ICMP;
+	if (p->l4_len < sizeof(p->icmp))
+		return NAT64_DROP_TRUNCATED;
+	return pkt_load(skb, p->l4_off, &p->icmp, sizeof(p->icmp));
+}
+
+/* The protocols that do not cross, and of ICMPv6 what is not for one link only (section 5.2). */
+static __always_inline int check_protocol6(struct __sk_buff *skb, struct pkt *p)
+{
+	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_IGMP_)
+		return NAT64_DROP_PROTOCOL;
+	if (p->proto != IPPROTO_ICMPV6)
+		return NAT64_PASS;
+	TRY(load_icmp(skb, p));
+	p->icmp_error = p->icmp.type < 128;
+	if (!p->icmp_error && p->icmp.type != ICMP6_ECHO && p->icmp.type != ICMP6_REPLY)
+		return NAT64_DROP_ICMP_TYPE;
+	return NAT64_PASS;
+}
+
+/* The same for IPv4 (section 4.2). What would be an extension header in IPv6 is no transport protocol. */
+static __always_inline int check_protocol4(struct __sk_buff *skb, struct pkt *p)
+{
+	if (p->proto == IPPROTO_ICMPV6 || p->proto == IPPROTO_IGMP_ || is_ext_header(p->proto))
+		return NAT64_DROP_PROTOCOL;
+	if (p->proto != IPPROTO_ICMP)
+		return NAT64_PASS;
+	TRY(load_icmp(skb, p));
+	switch (p->icmp.type) {
+	case ICMP4_ECHO:
+	case ICMP4_REPLY:
+		return NAT64_PASS;
+	case 3: /* destination unreachable */
+	case 11: /* time exceeded */
+	case 12: /* parameter problem */
+		p->icmp_error = 1;
+		return NAT64_PASS;
+	default:
+		return NAT64_DROP_ICMP_TYPE;
+	}
+}
+
+/* Changes the type of an ICMP query to `type`, and its checksum by that and by `diff`. */
+static __always_inline int icmp_query(struct __sk_buff *skb, const struct pkt *p, __u8 type, csum_t diff)
+{
+	diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(p->icmp.type, 0));
+	TRY(csum_update(skb, p->l4_off + 2, diff, 0));
+	return pkt_store(skb, p->l4_off, &type, 1);
+}
+
+/* The checksum of a transport header whose addresses change by `diff`. */
+static __always_inline int transport_csum(struct __sk_buff *skb, const struct pkt *p, csum_t diff)
+{
+	int at = csum_at(p->proto);
+
+	if (at < 0 || p->frag_off)
+		return NAT64_PASS;
+	if (p->l4_len < (__u32)at + 2)
+		return p->frag ? NAT64_DROP_FRAG_BAD : NAT64_DROP_TRUNCATED;
+	return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);
+}
+
+/* 6→4. */
+static __always_inline int transport64(struct __sk_buff *skb, const struct pkt *p)
+{
+	csum_t v6 = csum_v6(&p->saddr6) + csum_v6(&p->daddr6);
+
+	if (p->proto == IPPROTO_ICMPV6)
+		return icmp_query(skb, p, p->icmp.type == ICMP6_ECHO ? ICMP4_ECHO : ICMP4_REPLY,
+				  csum_sub(0, v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6)));
+	return transport_csum(skb, p, csum_sub((csum_t)p->saddr4 + p->daddr4, v6));
+}
+
+/* A UDP packet without a checksum gets one: IPv6 does not go without (RFC 8200 section 8.1). That of a packet in
+ * parts cannot be computed. `len`: the UDP length. */
+static __always_inline int udp_csum46(struct __sk_buff *skb, const struct pkt *p, __u32 len, csum_t v6)
+{
+	__u16 sum;
+	int rest;
+
+	if (p->frag)
+		return NAT64_DROP_FRAG_UDP0;
+	if (len < 8 || len > p->l4_len)
+		return NAT64_DROP_UDP_LENGTH;
+	rest = range_sum(skb, p->l4_off, len);
+	if (rest < 0)
+		return NAT64_DROP_TRUNCATED;
+	sum = ~csum_fold16(v6 + csum_pseudo(len, IPPROTO_UDP) + rest);
+	if (!sum)
+		sum = 0xffff;
+	return pkt_store(skb, p->l4_off + 6, &sum, 2);
+}
+
+/* 4→6. */
+static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *p)
+{
+	csum_t v6 = csum_v6(&p->saddr6) + csum_v6(&p->daddr6);
+	struct {
+		__be16 len;
+		__sum16 check;
+	} udp;
+
+	if (p->proto == IPPROTO_ICMP)
+		return icmp_query(skb, p, p->icmp.type == ICMP4_ECHO ? ICMP6_ECHO : ICMP6_REPLY,
+				  v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
+	if (p->proto == IPPROTO_UDP && !p->frag_off && p->l4_len >= 8) {
+		TRY(pkt_load(skb, p->l4_off + 4, &udp, sizeof(udp)));
+		if (!udp.check)
+			return udp_csum46(skb, p, bpf_ntohs(udp.len), v6);
+	}
+	return transport_csum(skb, p, csum_sub(v6, (csum_t)p->saddr4 + p->daddr4));
+}
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* pkt.h - reaching the bytes of a packet: the only place where bounds are checked */
+#ifndef NAT64_PKT_H
+#define NAT64_PKT_H
+
+#include "verdict.h"
+
+#define ETH_P_IP	0x0800
+#define ETH_P_IPV6	0x86dd
+#define ETH_HEADER	14
+#define IP4_HEADER	20
+#define IP6_HEADER	40
+#define FRAG_HEADER	8
+
+/* Where the IP header starts. A constant once the program is loaded. */
+static __always_inline __u32 l3_off(void)
+{
+	return cfg.l3 ? 0 : ETH_HEADER;
+}
+
+/* skb->data and skb->data_end. clang may keep a plain read of these 32-bit fields as a 32-bit value and spill it,
+ * which the verifier refuses for a pointer: hence the asm. */
+static __always_inline void *pkt_data(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(p) : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, data)));
+	return p;
+}
+
+static __always_inline void *pkt_data_end(const struct __sk_buff *skb)
+{
+	void *p;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)"
+		     : "=r"(p)
+		     : "r"(skb), "i"(__builtin_offsetof(struct __sk_buff, data_end)));
+	return p;
+}
+
+/* A pointer to `len` bytes from `off` on (both constants), or NULL if the linear part has less. Dead after every
+ * helper that changes the packet. */
+static __always_inline void *pkt_at(const struct __sk_buff *skb, __u32 off, __u32 len)
+{
+	void *data = pkt_data(skb);
+
+	return data + off + len <= pkt_data_end(skb) ? data + off : NULL;
+}
+
+/* The same for headers that may lie outside the linear part. */
+static __always_inline void *pkt_pull(struct __sk_buff *skb, __u32 off, __u32 len)
+{
+	void *p = pkt_at(skb, off, len);
+
+	if (p || bpf_skb_pull_data(skb, off + len))
+		return p;
+	return pkt_at(skb, off, len);
+}
+
+/* Copies out of and into the packet, anywhere in it, any length that the verifier knows. */
+static __always_inline int pkt_load(const struct __sk_buff *skb, __u32 off, void *to, __u32 len)
+{
+	return bpf_skb_load_bytes(skb, off, to, len) ? NAT64_DROP_TRUNCATED : NAT64_PASS;
+}
+
+static __always_inline int pkt_store(struct __sk_buff *skb, __u32 off, const void *from, __u32 len)
+{
+	return bpf_skb_store_bytes(skb, off, from, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
+}
+
+/* Removes (n < 0) or adds (n > 0) bytes between the fixed IP header and what follows. The kernel takes no more
+ * than 4095 bytes a call; nobody here needs more. Segment sizes stay as they are. */
+static __always_inline int pkt_adjust(struct __sk_buff *skb, __s32 n)
+{
+	if (!n)
+		return NAT64_PASS;
+	return bpf_skb_adjust_room(skb, n, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO) ? NAT64_DROP_NO_MEMORY
+										       : NAT64_PASS;
+}
+
+#endif

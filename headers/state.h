@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* state.h - the mappings: IPv6 host <-> address of the pool
+ *
+ *	by_v6:    IPv6 address -> index            (hash)
+ *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
+ *
+ * An entry of `mappings` is free (last_seen 0), live, or expired. It changes its owner only under its lock, and only
+ * when it is free or has been expired for GRACE: so readers need no lock, they look at last_seen first. Whoever takes
+ * an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding the new one.
+ */
+#ifndef NAT64_STATE_H
+#define NAT64_STATE_H
+
+#include "addr.h"
+
+#define SECOND	1000000000ULL
+#define GRACE	SECOND
+#define LOOK	64 /* entries that one packet may look at in search of a free one */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* set when loaded, as for by_v6 */
+	__type(key, __u32);
+	__type(value, struct nat64_mapping);
+} mappings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, union nat64_v6);
+	__type(value, __u32);
+} by_v6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat64_pool);
+} pool SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* set when loaded */
+	__type(key, struct nat64_lpm6);
+	__type(value, __u32);
+} allowed SEC(".maps");
+
+#define READ_ONCE(x)	 (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
+
+static __always_inline __be32 v4_at(__u32 index)
+{
+	return cfg.v4_prefix | bpf_htonl(index);
+}
+
+/* Has an entry last seen at `last` been idle for the time-out and `more` nanoseconds? `last` may be a little later
+ * than `now`: another CPU read the clock after us. */
+static __always_inline bool expired(__u64 last, __u64 now, __u64 more)
+{
+	return (__s64)(now - last) > (__s64)(cfg.timeout_ns + more);
+}
+
+/* 4→6: the IPv6 host that has the pool's address `v4`. An expired mapping is no mapping. */
+static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6)
+{
+	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
+	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
+	__u64 last;
+
+	if (!m)
+		return NAT64_DROP_NO_MAPPING;
+	last = READ_ONCE(m->last_seen);
+	if (!last || expired(last, bpf_ktime_get_boot_ns(), 0))
+		return NAT64_DROP_NO_MAPPING;
+	v6->d[0] = READ_ONCE(m->v6.d[0]);
+	v6->d[1] = READ_ONCE(m->v6.d[1]);
+	return NAT64_PASS;
+}
+
+/* The entry that `v6` owns, live or not, or NULL. */
+static __always_inline struct nat64_mapping *owned_by(const union nat64_v6 *v6, __u32 *index)
+{
+	__u32 *i = bpf_map_lookup_elem(&by_v6, v6);
+	struct nat64_mapping *m;
+
+	if (!i)
+		return NULL;
+	*index = *i;
+	m = bpf_map_lookup_elem(&mappings, index);
+	return m && v6_same(&m->v6, v6) ? m : NULL;
+}
+
+static __always_inline bool is_allowed(const union nat64_v6 *v6)
+{
+	struct nat64_lpm6 key = { .len = 128, .v6 = *v6 };
+
+	return bpf_map_lookup_elem(&allowed, &key);
+}
+
+/* Makes `v6` the owner of entry `m`, if that is free for a new one. `old`: the owner before, all zero if none. */
+static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, union nat64_v6 *old)
+{
+	bool ok;
+
+	bpf_spin_lock(&m->lock);
+	ok = !m->last_seen || expired(m->last_seen, now, GRACE);
+	if (ok) {
+		old->d[0] = m->v6.d[0];
+		old->d[1] = m->v6.d[1];
+		WRITE_ONCE(m->v6.d[0], v6->d[0]);
+		WRITE_ONCE(m->v6.d[1], v6->d[1]);
+		m->created = now;
+		WRITE_ONCE(m->last_seen, now); /* last: makes it live for readers */
+	}
+	bpf_spin_unlock(&m->lock);
+	return ok;
+}
+
+/* Gives entry `m` back that `v6` has claimed and cannot keep. */
+static __always_inline void release(struct nat64_mapping *m, const union nat64_v6 *v6)
+{
+	bpf_spin_lock(&m->lock);
+	if (v6_same(&m->v6, v6)) {
+		WRITE_ONCE(m->last_seen, 0);
+		m->v6.d[0] = 0;
+		m->v6.d[1] = 0;
+	}
+	bpf_spin_unlock(&m->lock);
+}
+
+/* Takes an address from the pool for `v6`: looks at LOOK entries from the clock hand on. A round of the hand over all
+ * entries that finds none free leaves the time of the next expiry in full_oldest, and until then a full pool costs
+ * one comparison. NAT64_DROP_POOL_FULL also while a round is under way. */
+static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u32 *index, union nat64_v6 *old)
+{
+	__u32 zero = 0, size = 1U << (32 - cfg.v4_len), start, i, n;
+	struct nat64_pool *p = bpf_map_lookup_elem(&pool, &zero);
+	__u64 oldest = ~0ULL, full;
+
+	if (!p)
+		return NAT64_DROP_NO_MEMORY;
+	full = READ_ONCE(p->full_oldest);
+	if (full && !expired(full, now, GRACE))
+		return NAT64_DROP_POOL_FULL;
+	start = READ_ONCE(p->hand) & (size - 1);
+	for (n = 0; n < LOOK; n++) {
+		struct nat64_mapping *m;
+		__u64 last;
+
+		i = (start + n) & (size - 1);
+		if (cfg.v4_len < 31 && (!i || i == size - 1))
+			continue; /* the network's own address and its broadcast address */
+		m = bpf_map_lookup_elem(&mappings, &i);
+		if (!m)
+			return NAT64_DROP_NO_MEMORY;
+		last = READ_ONCE(m->last_seen);
+		if (last && !expired(last, now, GRACE)) {
+			oldest = last < oldest ? last : oldest;
+			continue;
+		}
+		if (!claim(m, v6, now, old))
+			continue;
+		*index = i;
+		bpf_spin_lock(&p->lock);
+		p->hand = i + 1;
+		p->left = size;
+		p->oldest = ~0ULL;
+		p->full_oldest = 0;
+		bpf_spin_unlock(&p->lock);
+		return NAT64_PASS;
+	}
+	bpf_spin_lock(&p->lock);
+	if ((p->hand & (size - 1)) == start) { /* else another CPU has looked at the same entries */
+		p->hand = start + LOOK;
+		p->oldest = oldest < p->oldest ? oldest : p->oldest;
+		if (p->left > LOOK) {
+			p->left -= LOOK;
+		} else {
+			p->full_oldest = p->oldest;
+			p->left = size;
+			p->oldest = ~0ULL;
+		}
+	}
+	bpf_spin_unlock(&p->lock);
+	return NAT64_DROP_POOL_FULL;
+}
+
+/* A new mapping for `v6`, which has none that it could keep. Rare, so a function of its own: the verifier walks it
+ * once for each caller, and the caller's registers stay its own. */
+static __noinline int new_mapping(const union nat64_v6 *v6, __u64 now, __u32 *index)
+{
+	union nat64_v6 old = {};
+	struct nat64_mapping *m;
+	__u32 mine, *i;
+
+	if (v6_illegal(v6))
+		return NAT64_DROP_SRC_ILLEGAL;
+	if (!is_allowed(v6))
+		return NAT64_DROP_NOT_ALLOWED;
+	TRY(take_address(v6, now, &mine, &old));
+	if (old.d[0] | old.d[1]) {
+		i = bpf_map_lookup_elem(&by_v6, &old);
+		if (i && *i == mine)
+			bpf_map_delete_elem(&by_v6, &old);
+	}
+	*index = mine;
+	if (!bpf_map_update_elem(&by_v6, v6, &mine, BPF_NOEXIST))
+		return NAT64_PASS;
+
+	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away. */
+	m = bpf_map_lookup_elem(&mappings, &mine);
+	if (m)
+		release(m, v6);
+	return owned_by(v6, index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+}
+
+/* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
+static __always_inline int address_for(const union nat64_v6 *v6, __be32 *v4)
+{
+	__u64 now = bpf_ktime_get_boot_ns(), last;
+	struct nat64_mapping *m;
+	__u32 index;
+	bool still;
+
+	m = owned_by(v6, &index);
+	if (!m) {
+		TRY(new_mapping(v6, now, &index));
+		*v4 = v4_at(index);
+		return NAT64_PASS;
+	}
+	*v4 = v4_at(index);
+	last = READ_ONCE(m->last_seen);
+	if ((__s64)(now - last) <= (__s64)SECOND)
+		return NAT64_PASS;
+	if (last && !expired(last, now, 0)) {
+		WRITE_ONCE(m->last_seen, now);
+		return NAT64_PASS;
+	}
+	if (!is_allowed(v6))
+		return NAT64_DROP_NOT_ALLOWED;
+	bpf_spin_lock(&m->lock);
+	still = v6_same(&m->v6, v6);
+	if (still)
+		m->last_seen = now;
+	bpf_spin_unlock(&m->lock);
+	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+}
+
+/* The pool's address for a host that has one, live or not: for the packet that an ICMP error quotes. */
+static __always_inline int known_address_for(const union nat64_v6 *v6, __be32 *v4)
+{
+	__u32 index;
+
+	if (!owned_by(v6, &index))
+		return NAT64_DROP_ICMP_FOREIGN;
+	*v4 = v4_at(index);
+	return NAT64_PASS;
+}
+
+#endif

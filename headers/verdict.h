@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* verdict.h - what becomes of a packet, and the counters */
+#ifndef NAT64_VERDICT_H
+#define NAT64_VERDICT_H
+
+#include <linux/pkt_cls.h>
+#include "../nat64.h"
+
+#ifdef __CHECKER__
+#define __force __attribute__((force))
+#else
+#define __force
+#endif
+
+/* Every stage returns NAT64_PASS or the reason to drop (enum nat64_drop); results are out-parameters. */
+#define TRY(stage)                           \
+	do {                                 \
+		int try_ = (stage);          \
+		if (try_ != NAT64_PASS)      \
+			return try_;         \
+	} while (0)
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat64_stats);
+} stats SEC(".maps");
+
+/* The last thing done with a packet of ours: count it, and say drop or `act`. `bytes`: the IP packet as it came. */
+static __always_inline int finish(enum nat64_way way, int verdict, __u32 bytes, int act)
+{
+	__u32 zero = 0;
+	struct nat64_stats *s = bpf_map_lookup_elem(&stats, &zero);
+
+	if (!s)
+		return TC_ACT_SHOT;
+	if (verdict == NAT64_PASS) {
+		s->packets[way]++;
+		s->bytes[way] += bytes;
+		return act;
+	}
+	if (verdict >= 0 && verdict < NAT64_DROP_MAX)
+		s->drops[way][verdict]++;
+	return TC_ACT_SHOT;
+}
+
+#endif

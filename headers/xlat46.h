@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* xlat46.h - IPv4 to IPv6 (RFC 7915 section 4) */
+#ifndef NAT64_XLAT46_H
+#define NAT64_XLAT46_H
+
+#include "icmp.h"
+
+/* RFC 8200 section 4.5. */
+struct frag_header {
+	__u8 next, reserved;
+	__be16 off; /* offset, M */
+	__be32 id;
+};
+
+/* An IPv6 header and perhaps a fragment header behind it. */
+struct header6 {
+	struct ipv6hdr ip;
+	struct frag_header frag;
+};
+
+/* Both addresses in IPv6. An ICMP error may have an illegal source: it helps to see it (section 4.1). */
+static __always_inline int addresses46(struct pkt *p)
+{
+	if (!p->icmp_error) {
+		if (v4_illegal(p->saddr4))
+			return NAT64_DROP_SRC_ILLEGAL;
+		if (v4_strict_illegal(p->saddr4))
+			return NAT64_DROP_NON_GLOBAL;
+	}
+	v6_of(p->saddr4, &p->saddr6);
+	return owner_of(p->daddr4, &p->daddr6);
+}
+
+/* The fields of section 4.1; with a fragment header if the packet is a fragment. Hop limit: the IPv4 stack, which had
+ * the packet before, has decremented it. Returns the length of the headers. */
+static __always_inline __u32 header46(const struct pkt *p, struct header6 *h)
+{
+	__u8 proto = p->proto == IPPROTO_ICMP ? IPPROTO_ICMPV6 : p->proto;
+
+	*(__be32 *)&h->ip = bpf_htonl(6 << 28 | (cfg.set_tclass ? cfg.tclass : p->tos) << 20);
+	h->ip.payload_len = bpf_htons(p->l4_len + (p->frag ? FRAG_HEADER : 0));
+	h->ip.nexthdr = p->frag ? IPPROTO_FRAGMENT : proto;
+	h->ip.hop_limit = p->ttl;
+	__builtin_memcpy(&h->ip.saddr, &p->saddr6, sizeof(p->saddr6));
+	__builtin_memcpy(&h->ip.daddr, &p->daddr6, sizeof(p->daddr6));
+	h->frag.next = proto;
+	h->frag.reserved = 0;
+	h->frag.off = bpf_htons(p->frag_off | p->more);
+	h->frag.id = bpf_htonl(p->id);
+	return p->frag ? sizeof(*h) : sizeof(h->ip);
+}
+
+/* Writes the header at `at`. */
+static __always_inline int put_header46(struct __sk_buff *skb, __u32 at, const struct header6 *h, bool frag)
+{
+	return frag ? pkt_store(skb, at, h, sizeof(*h)) : pkt_store(skb, at, &h->ip, sizeof(h->ip));
+}
+
+/* Makes room for IPv6 headers where the IPv4 header is; `grow` bytes more behind the fixed header than there were. */
+static __always_inline int replace46(struct __sk_buff *skb, __s32 grow)
+{
+	__be16 proto = bpf_htons(ETH_P_IPV6);
+
+	if (bpf_skb_change_proto(skb, proto, 0))
+		return NAT64_DROP_NO_MEMORY;
+	if (!cfg.l3 && bpf_skb_store_bytes(skb, ETH_HEADER - 2, &proto, 2, 0))
+		return NAT64_DROP_NO_MEMORY;
+	return pkt_adjust(skb, grow);
+}
+
+static __always_inline csum_t csum_header6(const struct header6 *h, bool frag)
+{
+	const __u32 *w = (const __u32 *)h;
+	csum_t sum = 0;
+	int i;
+
+	for (i = 0; i < 10; i++)
+		sum += w[i];
+	return frag ? sum + w[10] + w[11] : sum;
+}
+
+/* An ICMP error and the packet that it quotes, sections 4.2 and 4.3. */
+static __noinline int icmp_error46(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 zero = 0;
+	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
+	struct header6 h;
+	struct pkt *q;
+	struct quote *n;
+	__u32 extended;
+	csum_t v6;
+	__u8 type;
+	int sum;
+
+	if (!w)
+		return NAT64_DROP_NO_MEMORY;
+	q = &w->q;
+	n = &w->n;
+	n->diff = 0;
+	TRY(find_quote(p, p->icmp.b[1] * 4, IP4_HEADER, n));
+	TRY(load_quote4(skb, q, n));
+	if (q->saddr4 != p->daddr4)
+		return NAT64_DROP_ICMP_FOREIGN;
+	q->saddr6 = p->daddr6;
+	v6_of(q->daddr4, &q->daddr6);
+	TRY(icmp_header46(&p->icmp, q, &n->icmp));
+	TRY(quoted_type(skb, q, n, IPPROTO_ICMP, ICMP4_ECHO, ICMP4_REPLY, ICMP6_ECHO, ICMP6_REPLY, &type));
+
+	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
+	TRY(quoted_transport(skb, q, n,
+			     type == 0xff ? csum_sub(v6, (csum_t)q->saddr4 + q->daddr4) :
+					    v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6),
+			     type));
+	n->new_header = header46(q, &h);
+	extended = fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 8);
+	if (extended)
+		n->icmp.b[0] = extended; /* of types 1 and 3 only, where nothing else is there */
+
+	sum = range_sum(skb, n->at, n->old_header);
+	if (sum < 0)
+		return NAT64_DROP_TRUNCATED;
+	p->l4_len = sizeof(struct icmp) + n->new_header + n->keep + (extended ? n->pad + n->extensions : 0);
+	n->diff += icmp_header_sum(&n->icmp) + csum_header6(&h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
+		  csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
+	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum);
+	n->icmp.check = p->icmp.check;
+	TRY(cut_tail(skb, n, extended));
+
+	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len));
+	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), &h, q->frag));
+	TRY(put_icmp(skb, n, l3_off() + IP6_HEADER));
+	header46(p, &h);
+	TRY(put_header46(skb, l3_off(), &h, false));
+	return extended ? put_extensions(skb, n) : NAT64_PASS;
+}
+
+/* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody
+ * will tell us; other fragments when the fragment header is what does not fit the link any more. Segmentation offload
+ * makes its own packets. */
+static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 len = IP6_HEADER + p->l4_len + (p->frag ? FRAG_HEADER : 0);
+	__u32 max = p->df || cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu;
+
+	if (len <= max || skb->gso_size || (p->df && !p->frag))
+		return;
+	p->frag = 1;
+	p->cut = (max - IP6_HEADER - FRAG_HEADER) & ~7;
+}
+
+/* The way of an IPv4 packet whose destination is in the pool, up to its IPv6 form. */
+static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
+{
+	struct header6 new;
+
+	TRY(parse4(p, h, l3_off()));
+	if (l3_off() + p->ip_len > skb->len)
+		return NAT64_DROP_TRUNCATED;
+	if (p->ext_len)
+		TRY(walk_options(skb, l3_off() + IP4_HEADER, p->ext_len));
+	TRY(check_fragment(p));
+	TRY(check_protocol4(skb, p));
+	TRY(addresses46(p));
+	if (p->icmp_error)
+		return icmp_error46(skb, p);
+	TRY(transport46(skb, p));
+	plan_cut(skb, p);
+	header46(p, &new);
+	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
+	return put_header46(skb, l3_off(), &new, p->frag);
+}
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* xlat64.h - IPv6 to IPv4 (RFC 7915 section 5) */
+#ifndef NAT64_XLAT64_H
+#define NAT64_XLAT64_H
+
+#include "icmp.h"
+
+/* Both addresses in IPv4. An ICMPv6 error may come from a router that has no mapping and shall not get one: RFC 6791
+ * gives it an address that stands for all of them. */
+static __always_inline int addresses64(struct pkt *p)
+{
+	int verdict;
+
+	p->daddr4 = v4_of(&p->daddr6);
+	if (v4_illegal(p->daddr4))
+		return NAT64_DROP_DST_ILLEGAL;
+	if (v4_strict_illegal(p->daddr4))
+		return NAT64_DROP_NON_GLOBAL;
+	verdict = address_for(&p->saddr6, &p->saddr4);
+	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL)) {
+		p->saddr4 = cfg.icmp_src;
+		return NAT64_PASS;
+	}
+	return verdict;
+}
+
+/* The length of the IPv4 packets that this one will be on the wire: that of a segment, if it is many in one. */
+static __always_inline __u32 wire_length64(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u8 doff;
+
+	if (!skb->gso_size)
+		return IP4_HEADER + p->l4_len;
+	if (p->proto == IPPROTO_UDP)
+		return IP4_HEADER + 8 + skb->gso_size;
+	if (pkt_load(skb, p->l4_off + 12, &doff, 1) != NAT64_PASS)
+		doff = 0x50;
+	return IP4_HEADER + (doff >> 4) * 4 + skb->gso_size;
+}
+
+/* The fields of section 5.1, and 5.1.1 if there was a fragment header. TTL: the IPv4 stack, which has the packet next,
+ * decrements it and answers it if it is spent. */
+static __always_inline void header64(const struct pkt *p, __u32 wire, struct iphdr *h)
+{
+	h->version = 4;
+	h->ihl = 5;
+	h->tos = cfg.set_tos ? cfg.tos : p->tos;
+	h->tot_len = bpf_htons(IP4_HEADER + p->l4_len);
+	if (p->frag_header) {
+		h->id = bpf_htons(p->id);
+		h->frag_off = bpf_htons(p->frag_off / 8 | (p->more ? 0x2000 : 0));
+	} else if (wire <= 1260) {
+		h->id = bpf_get_prandom_u32();
+		h->frag_off = 0;
+	} else {
+		h->id = 0;
+		h->frag_off = bpf_htons(0x4000);
+	}
+	h->ttl = p->ttl;
+	h->protocol = p->proto == IPPROTO_ICMPV6 ? IPPROTO_ICMP : p->proto;
+	h->check = 0;
+	h->saddr = p->saddr4;
+	h->daddr = p->daddr4;
+	h->check = csum_iphdr(h);
+}
+
+/* Makes the IPv6 packet an IPv4 packet with header `h`; `shrink` bytes after the IPv6 header go. */
+static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *h, __u32 shrink)
+{
+	__be16 proto = bpf_htons(ETH_P_IP);
+
+	if (bpf_skb_change_proto(skb, proto, 0))
+		return NAT64_DROP_NO_MEMORY;
+	TRY(pkt_adjust(skb, -(__s32)shrink));
+	TRY(pkt_store(skb, l3_off(), h, sizeof(*h)));
+	if (!cfg.l3 && bpf_skb_store_bytes(skb, ETH_HEADER - 2, &proto, 2, 0))
+		return NAT64_DROP_NO_MEMORY;
+	return NAT64_PASS;
+}
+
+/* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. A function of its own for the verifier's sake:
+ * its many paths end here. */
+static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 zero = 0;
+	__u32 length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0, extended;
+	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
+	struct iphdr outer, inner;
+	struct pkt *q;
+	struct quote *n;
+	csum_t v6;
+	__u8 type;
+	int sum;
+
+	if (!w)
+		return NAT64_DROP_NO_MEMORY;
+	q = &w->q;
+	n = &w->n;
+	n->diff = 0;
+	n->new_header = IP4_HEADER;
+	TRY(find_quote(p, length, IP6_HEADER, n));
+	TRY(load_quote6(skb, q, n));
+	if (!in_nat64_prefix(&q->saddr6) || v4_of(&q->saddr6) != p->daddr4)
+		return NAT64_DROP_ICMP_FOREIGN;
+	q->saddr4 = p->daddr4;
+	TRY(known_address_for(&q->daddr6, &q->daddr4));
+	TRY(icmp_header64(&p->icmp, q, &n->icmp));
+	TRY(quoted_type(skb, q, n, IPPROTO_ICMPV6, ICMP6_ECHO, ICMP6_REPLY, ICMP4_ECHO, ICMP4_REPLY, &type));
+
+	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
+	TRY(quoted_transport(skb, q, n,
+			     type == 0xff ? csum_sub((csum_t)q->saddr4 + q->daddr4, v6) :
+					    csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
+			     type));
+	extended = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
+	n->icmp.b[1] = extended;
+
+	/* The sum of an IPv4 header is 0: what the checksum loses is the pseudo-header and the quoted IPv6 header. */
+	sum = range_sum(skb, n->at, n->old_header);
+	if (sum < 0)
+		return NAT64_DROP_TRUNCATED;
+	n->diff += icmp_header_sum(&n->icmp);
+	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
+					  csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
+	n->icmp.check = p->icmp.check;
+	TRY(cut_tail(skb, n, extended));
+
+	header64(q, IP4_HEADER + q->l4_len, &inner);
+	p->l4_len = sizeof(struct icmp) + IP4_HEADER + n->keep + (extended ? n->pad + n->extensions : 0);
+	header64(p, IP4_HEADER + p->l4_len, &outer);
+	TRY(replace64(skb, &outer, p->ext_len + n->old_header - IP4_HEADER));
+	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
+	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &inner, sizeof(inner)));
+	return extended ? put_extensions(skb, n) : NAT64_PASS;
+}
+
+/* The way of an IPv6 packet whose destination is inside the NAT64 prefix. */
+static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
+{
+	struct iphdr new;
+	__u32 wire;
+
+	TRY(parse6(skb, p, h, l3_off()));
+	if (l3_off() + p->ip_len > skb->len)
+		return NAT64_DROP_TRUNCATED;
+	if (IP4_HEADER + p->l4_len > 65535)
+		return NAT64_DROP_TOO_BIG;
+	TRY(check_fragment(p));
+	TRY(check_protocol6(skb, p));
+	TRY(addresses64(p));
+	if (p->icmp_error)
+		return icmp_error64(skb, p);
+	wire = wire_length64(skb, p);
+	TRY(transport64(skb, p));
+	header64(p, wire, &new);
+	return replace64(skb, &new, p->ext_len);
+}
+
+#endif

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* nat64.bpf.c - the two tc programs of the translator
+ *
+ *	        IPv6 hosts
+ *	            |
+ *	+-----------+---------------- interface -----------------------------+
+ *	|  ingress  v                                      egress  ^         |
+ *	|  not to the NAT64 prefix -> pass    not to the pool -> pass        |
+ *	|  - - - - - - - - ours from here: translate, or drop and count - - -|
+ *	|  parse     headers up to the transport                 parse       |
+ *	|  bind      source -> address of the pool               find owner  |
+ *	|  translate checksum, ICMP, header                      translate   |
+ *	|            |                                           fragment    |
+ *	|            |                                           next hop    |
+ *	+------------|---------------------------------------------^---------+
+ *	             v           IPv4 stack of this machine        |
+ *	          routing, firewall, NAT44, TTL, MTU -> other interfaces
+ */
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <linux/bpf.h>
+#include <linux/in.h>
+#include <linux/in6.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "nat64.h"
+
+const volatile struct nat64_config cfg;
+
+#include "headers/verdict.h"
+#include "headers/pkt.h"
+#include "headers/csum.h"
+#include "headers/addr.h"
+#include "headers/state.h"
+#include "headers/parse.h"
+#include "headers/l4.h"
+#include "headers/icmp.h"
+#include "headers/xlat64.h"
+#include "headers/xlat46.h"
+#include "headers/out.h"
+#include "headers/frag.h"
+
+SEC("tc")
+int nat64_6to4(struct __sk_buff *skb)
+{
+	const struct ipv6hdr *h;
+	struct pkt p;
+	int verdict;
+
+	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+		return TC_ACT_UNSPEC;
+	h = pkt_pull(skb, l3_off(), sizeof(*h));
+	if (!h || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
+		return TC_ACT_UNSPEC;
+
+	/* ---- ours from here: translate, or drop and count ---- */
+	p.ip_len = 0;
+	verdict = translate64(skb, &p, h);
+	return finish(NAT64_6TO4, verdict, p.ip_len, TC_ACT_OK);
+}
+
+static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h, int *act)
+{
+	struct hop hop;
+
+	TRY(translate46(skb, p, h));
+	TRY(find_hop(skb, p, &hop));
+	if (p->cut)
+		TRY(cut(skb, p, &hop));
+	*act = send_to(&hop);
+	return NAT64_PASS;
+}
+
+SEC("tc")
+int nat64_4to6(struct __sk_buff *skb)
+{
+	int verdict, act = TC_ACT_SHOT;
+	const struct iphdr *h;
+	struct pkt p;
+
+	if (skb->protocol != bpf_htons(ETH_P_IP))
+		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
+	h = pkt_pull(skb, l3_off(), sizeof(*h));
+	if (!h || !in_pool(h->daddr))
+		return TC_ACT_UNSPEC;
+
+	/* ---- ours from here: translate, or drop and count ---- */
+	p.ip_len = 0;
+	verdict = translate_and_send46(skb, &p, h, &act);
+	return finish(NAT64_4TO6, verdict, p.ip_len, act);
+}
+
+char LICENSE[] SEC("license") = "GPL";

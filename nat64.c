@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* nat64.c - NAT64 in the kernel: load the translator of an interface, set it up, and exit */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "user/link.h"
+#include "user/msg.h"
+#include "user/netlink.h"
+#include "user/options.h"
+#include "user/setup.h"
+
+#ifndef NAT64_VERSION
+#define NAT64_VERSION "0.1.0"
+#endif
+
+#define EXIT_USAGE 2
+
+#define FIELD(name) .offset = offsetof(struct options, name), .size = sizeof(((struct options *)0)->name)
+
+static const struct option_spec OPTIONS[] = {
+	{ 'i', "interface", "IF", "the interface that faces the IPv6 hosts", parse_interface, FIELD(interface),
+	  .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
+	{ '4', "v4-prefix", "PREFIX", "IPv4 addresses to give to IPv6 hosts, /8 to /31", parse_pool, FIELD(v4_prefix),
+	  .need = NEEDED_TO_LOAD, .missing = "there would be no IPv4 addresses to translate to" },
+	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix) },
+	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,
+	  .append = append_allowed, .need = NEEDED_TO_LOAD, .missing = "nothing would be translated" },
+	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7200)", parse_timeout, FIELD(timeout) },
+	{ 0, "icmp-src", "ADDRESS", "IPv4 source of unmapped routers' ICMP errors (192.0.0.8)", parse_icmp_src,
+	  FIELD(icmp_src) },
+	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment packets of DF=0 to this size (default 1280)", parse_mtu,
+	  FIELD(lowest_ipv6_mtu) },
+	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict) },
+	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos) },
+	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass) },
+	{ 'u', "unload", NULL, "unload the translator of the interface", NULL, FIELD(unload) },
+	{ 'v', "verbose", NULL, "say what is done", NULL, FIELD(verbose) },
+	{ 'h', "help", NULL, "print this", NULL, FIELD(help) },
+	{ 'V', "version", NULL, "print the version", NULL, FIELD(version) },
+	{ 0 }
+};
+
+static const struct options DEFAULTS = {
+	.v6_prefix = { { .b = { 0x00, 0x64, 0xff, 0x9b } }, 96 },
+	.timeout = 7200,
+	.lowest_ipv6_mtu = 1280,
+};
+
+static void help(void)
+{
+	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure the translator of an interface\n"
+	     "       nat64 -i IF -u                               unload it\n"
+	     "\n"
+	     "IPv6 hosts behind the interface reach IPv4 hosts through the NAT64 prefix.\n");
+	options_help(OPTIONS);
+}
+
+/* Between the first change and the last, nothing but SIGKILL stops us half way. */
+static void hold_signals(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+}
+
+static int run(struct nl *nl, const struct options *o)
+{
+	struct link link;
+	int err;
+
+	err = nl_open(nl);
+	if (err)
+		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
+	err = link_find(nl, o->interface, &link);
+	if (err == -ENODEV)
+		return msg_fail(err, "-i %s: no such interface", o->interface), EXIT_USAGE;
+	if (err)
+		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
+	if (!o->unload && link.flags & IFF_LOOPBACK)
+		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
+	hold_signals();
+	err = o->unload ? setup_unload(nl, &link) : setup_load(nl, &link, o);
+	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = DEFAULTS;
+	struct nl nl = { 0 };
+	int ret;
+
+	options.icmp_src = be32_from(0xc0000008); /* 192.0.0.8, RFC 7600 */
+	if (options_parse(OPTIONS, argc, argv, &options)) {
+		ret = EXIT_USAGE;
+	} else if (options.help) {
+		help();
+		ret = EXIT_SUCCESS;
+	} else if (options.version) {
+		puts("nat64 " NAT64_VERSION);
+		ret = EXIT_SUCCESS;
+	} else {
+		msg_verbose = options.verbose;
+		ret = run(&nl, &options);
+	}
+	nl_close(&nl);
+	options_free(&options);
+	return ret;
+}

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""bpf(2) by ctypes: find the translator of an interface, run its programs on a packet, read its maps."""
+
+import collections
+import ctypes
+import errno
+import ipaddress
+import json
+import os
+import platform
+import re
+import struct
+
+NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
+MAP_LOOKUP, MAP_UPDATE, MAP_NEXT_KEY, TEST_RUN, PROG_NEXT_ID, MAP_NEXT_ID = 1, 2, 4, 10, 11, 12
+PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, LOOKUP_BATCH = 13, 14, 15, 24
+
+TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = -1, 0, 2, 7
+MAPPING = struct.Struct('=IIQQ16s')     # struct nat64_mapping
+HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'nat64.h')
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def drop_table():
+    """The NAT64_DROPS of nat64.h as [(name, text)], in its order."""
+    with open(HEADER, encoding='utf-8') as f:
+        body = re.search(r'#define NAT64_DROPS\(X\)(.*?)\n\n', f.read(), re.S).group(1)
+    table = re.findall(r'X\((\w+),\s*"([^"]+)",\s*"([^"]+)"\)', body)
+    assert len(table) == body.count('X('), 'nat64.h: a drop reason in a form that this does not parse'
+    return [(name, text) for _, name, text in table]
+
+
+DROPS = [name for name, _ in drop_table()]
+
+
+def bpf(cmd, attr):
+    """One bpf(2) call; attr is a bytearray that the kernel may write to. Raises OSError."""
+    buf = (ctypes.c_char * len(attr)).from_buffer(attr)
+    ret = libc.syscall(NR_BPF[platform.machine()], cmd, buf, len(attr))
+    if ret < 0:
+        err = ctypes.get_errno()
+        raise OSError(err, os.strerror(err))
+    return ret
+
+
+def addr(buf):
+    return ctypes.addressof(buf)
+
+
+def by_id(cmd, ident):
+    return bpf(cmd, bytearray(struct.pack('=III', ident, 0, 0)))
+
+
+def exists(kind, ident):
+    try:
+        os.close(by_id({'prog': PROG_FD_BY_ID, 'map': MAP_FD_BY_ID}[kind], ident))
+        return True
+    except OSError as e:
+        if e.errno != errno.ENOENT:
+            raise
+        return False
+
+
+def info(fd, size=256, **pointers):
+    """The first bytes of bpf_prog_info or bpf_map_info; pointers: offset of a u64 field -> buffer."""
+    out = ctypes.create_string_buffer(size)
+    for offset, buf in pointers.items():
+        struct.pack_into('=Q', out, int(offset[1:]), addr(buf))
+        struct.pack_into('=I', out, int(offset[1:]) - 4, len(buf) // 4)
+    bpf(OBJ_INFO, bytearray(struct.pack('=IIQ', fd, size, addr(out))))
+    return out.raw
+
+
+def prog_maps(fd):
+    """The map ids of a program: nr_map_ids at 52, map_ids at 56 of struct bpf_prog_info."""
+    ids = ctypes.create_string_buffer(4 * 64)
+    raw = info(fd, o56=ids)
+    return struct.unpack_from('=%dI' % struct.unpack_from('=I', raw, 52), ids.raw)
+
+
+def cstr(raw):
+    return raw.split(b'\0')[0].decode()
+
+
+def all_ids(cmd):
+    ident, out = 0, set()
+    while True:
+        attr = bytearray(struct.pack('=III', ident, 0, 0))
+        try:
+            bpf(cmd, attr)
+        except OSError as e:
+            if e.errno == errno.ENOENT:
+                return out
+            raise
+        ident = struct.unpack_from('=I', attr, 4)[0]
+        out.add(ident)
+
+
+def our_progs():
+    """The ids of all programs in the kernel whose name starts with nat64_."""
+    out = set()
+    for ident in all_ids(PROG_NEXT_ID):
+        try:
+            fd = by_id(PROG_FD_BY_ID, ident)
+        except OSError:
+            continue
+        if cstr(info(fd)[64:80]).startswith('nat64_'):
+            out.add(ident)
+        os.close(fd)
+    return out
+
+
+class Map:
+    """A map by its id. Per-CPU values are given as a list of values."""
+
+    def __init__(self, ident):
+        self.id, self.fd = ident, by_id(MAP_FD_BY_ID, ident)
+        self.type, _, self.key_size, self.value_size, self.max_entries, self.flags = \
+            struct.unpack_from('=6I', raw := info(self.fd))
+        self.name = cstr(raw[24:40])
+        self.percpu = self.type in (5, 6, 10)
+        self.cpus = 1
+        if self.percpu:
+            with open('/sys/devices/system/cpu/possible', encoding='ascii') as f:
+                self.cpus = int(re.split('[-,]', f.read().strip())[-1]) + 1
+
+    def close(self):
+        os.close(self.fd)
+
+    def lookup(self, key):
+        size = (self.value_size + 7) // 8 * 8 if self.percpu else self.value_size
+        k, v = ctypes.create_string_buffer(key, len(key)), ctypes.create_string_buffer(size * self.cpus)
+        try:
+            bpf(MAP_LOOKUP, bytearray(struct.pack('=IIQQQ', self.fd, 0, addr(k), addr(v), 0)))
+        except OSError as e:
+            if e.errno == errno.ENOENT:
+                return None
+            raise
+        values = [v.raw[i * size:i * size + self.value_size] for i in range(self.cpus)]
+        return values if self.percpu else values[0]
+
+    def keys(self):
+        key, out = None, []
+        while True:
+            k = ctypes.create_string_buffer(key, self.key_size) if key is not None else None
+            n = ctypes.create_string_buffer(self.key_size)
+            try:
+                bpf(MAP_NEXT_KEY, bytearray(struct.pack('=IIQQQ', self.fd, 0, addr(k) if k else 0, addr(n), 0)))
+            except OSError as e:
+                if e.errno == errno.ENOENT:
+                    return out
+                raise
+            key = n.raw
+            out.append(key)
+
+
+class Prog:
+    """A tc program by its id, to be run with BPF_PROG_TEST_RUN."""
+
+    def __init__(self, ident):
+        self.id, self.fd = ident, by_id(PROG_FD_BY_ID, ident)
+        self.name, self.map_ids = cstr(info(self.fd)[64:80]), prog_maps(self.fd)
+        self.out = ctypes.create_string_buffer(1 << 16)
+
+    def close(self):
+        os.close(self.fd)
+
+    def run(self, frame, ifindex, **skb):
+        """Run on one Ethernet frame as if it were on the device ifindex of this thread's network namespace.
+        skb: mark, gso_size, gso_segs, wire_len of struct __sk_buff. Returns (verdict, frame afterwards)."""
+        ctx = bytearray(192)
+        offsets = {'mark': 8, 'priority': 32, 'ifindex': 40, 'wire_len': 160, 'gso_segs': 164, 'gso_size': 176}
+        for name, value in dict(skb, ifindex=ifindex).items():
+            struct.pack_into('=I', ctx, offsets[name], value)
+        c = (ctypes.c_char * len(ctx)).from_buffer(ctx)
+        d = ctypes.create_string_buffer(frame, len(frame))
+        attr = bytearray(struct.pack('=IIIIQQIIIIQQIII', self.fd, 0, len(frame), len(self.out), addr(d),
+                                     addr(self.out), 1, 0, len(ctx), 0, addr(c), 0, 0, 0, 0))
+        bpf(TEST_RUN, attr)
+        retval, _, size = struct.unpack_from('=III', attr, 4)
+        return ctypes.c_int32(retval).value, self.out[:size]
+
+
+Mapping = collections.namedtuple('Mapping', 'v4 v6 last_seen created flags')
+
+
+def tc_programs(host, ifname):
+    """{program name: id} of the BPF filters on an interface, as tc sees them."""
+    found = {}
+    for way in 'ingress', 'egress':
+        text = host.run('tc', '-j', 'filter', 'show', 'dev', ifname, way).stdout
+        for f in json.loads(text or '[]'):
+            opt = f.get('options', {})
+            if 'prog' in opt:
+                found.setdefault(opt.get('bpf_name', opt['prog'].get('name', '')), []).append(opt['prog']['id'])
+    return found
+
+
+class Translator:
+    """The programs and maps attached to an interface of a host (lab.Host), found through tc."""
+
+    ETH6 = bytes.fromhex('020000000001 020000000002 86dd')
+    ETH4 = bytes.fromhex('020000000001 020000000002 0800')
+
+    def __init__(self, host, ifname='eth0'):
+        self.host, self.ifname = host, ifname
+        found = tc_programs(host, ifname)
+        ids = {}
+        for way in 'nat64_6to4', 'nat64_4to6':
+            matches = [i for name, i in found.items() if name.startswith(way)]
+            assert len(matches) == 1 and len(matches[0]) == 1, f'{ifname}: {way} not attached exactly once: {found}'
+            ids[way] = matches[0][0]
+        self.to4, self.to6 = Prog(ids['nat64_6to4']), Prog(ids['nat64_4to6'])
+        self.map_ids = sorted(set(self.to4.map_ids) | set(self.to6.map_ids))
+        self.maps = {m.name: m for m in map(Map, self.map_ids)}
+        with host:
+            self.ifindex = int(libc.if_nametoindex(ifname.encode()))
+        self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 32)[0]
+        self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
+
+    def _v4_len(self):
+        return struct.unpack_from('=I', self.maps['pool'].lookup(bytes(4)), 36)[0]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        for thing in [self.to4, self.to6, *self.maps.values()]:
+            thing.close()
+
+    def run64(self, packet, **skb):
+        """One IPv6 packet through the 6→4 program: (verdict, IP packet as it left the program)."""
+        with self.host:
+            verdict, frame = self.to4.run(self.ETH6 + bytes(packet), self.ifindex, **skb)
+        return verdict, frame[14:]
+
+    def run46(self, packet, **skb):
+        """One IPv4 packet through the 4→6 program: (verdict, IP packet as it left the program)."""
+        with self.host:
+            verdict, frame = self.to6.run(self.ETH4 + bytes(packet), self.ifindex, **skb)
+        return verdict, frame[14:]
+
+    def stats(self):
+        """Counters summed over the CPUs: {'packets': [6→4, 4→6], 'bytes': [..], 'drops': [{reason: n}, {..}]},
+        drops that are zero left out."""
+        n = len(DROPS)
+        fmt = struct.Struct('=%dQ' % (4 + 2 * n))
+        per_cpu = self.maps['stats'].lookup(bytes(4))
+        assert len(per_cpu[0]) == fmt.size, 'struct nat64_stats has changed its shape'
+        total = [sum(column) for column in zip(*(fmt.unpack(v) for v in per_cpu))]
+        return {'packets': total[0:2], 'bytes': total[2:4],
+                'drops': [{name: count for name, count in zip(DROPS, total[4 + w * n:]) if count} for w in (0, 1)]}
+
+    def drops(self):
+        """{reason: n}, both ways together."""
+        out = collections.Counter()
+        for way in self.stats()['drops']:
+            out.update(way)
+        return dict(out)
+
+    def mappings(self):
+        """{v6 address: Mapping}, what the table holds, dead ones too; checks that both maps agree."""
+        out = {}
+        assert self.maps['mappings'].value_size == MAPPING.size, 'struct nat64_mapping has changed its shape'
+        for key in self.maps['by_v6'].keys():
+            index = self.maps['by_v6'].lookup(key)
+            if index is None:           # went away meanwhile
+                continue
+            _, flags, seen, created, owner = MAPPING.unpack(self.maps['mappings'].lookup(index))
+            v6 = str(ipaddress.IPv6Address(key))
+            assert owner == key, f'by_v6 says {v6} has index {index}, which is {ipaddress.IPv6Address(owner)}'
+            out[v6] = Mapping(str(self.v4[struct.unpack('=I', index)[0]]), v6, seen, created, flags)
+        return out

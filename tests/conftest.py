@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures: a lab with nothing in it, the standard topology, and a watch over what tests leave behind."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+from lab import Crossing, Lab, NAT64, standard      # noqa: E402
+
+OPEN = []       # labs that live longer than a test
+
+
+def pytest_sessionstart(session):
+    if os.geteuid() != 0:
+        pytest.exit('the tests make network namespaces: run them as root (sudo make test)', 2)
+    if not os.access(NAT64, os.X_OK):
+        pytest.exit(f'{NAT64} is not there: run make first', 2)
+
+
+def namespaces():
+    return {n for n in os.listdir('/run/netns') if n.startswith(f'nat64-{os.getpid()}-')} \
+        if os.path.isdir('/run/netns') else set()
+
+
+def pins():
+    return {os.path.join(d, f) for d, _, files in os.walk('/sys/fs/bpf') for f in files}
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """No namespace, no process and no pinned file outlives a test. The lab itself watches the rest: interfaces, filters,
+    routes, neighbours and sysctls at each run of nat64, programs and maps when it closes."""
+    pinned, home = pins(), os.readlink('/proc/thread-self/ns/net')
+    yield
+    left = namespaces() - {host.ns for lab in OPEN for host in lab.all}
+    for ns in left:         # or every later test would complain of it
+        subprocess.run(['ip', 'netns', 'del', ns], check=False)
+    assert not left, f'network namespaces left: {left}'
+    assert pins() - pinned == set(), 'files pinned in /sys/fs/bpf'
+    assert os.readlink('/proc/thread-self/ns/net') == home, 'the test stayed in another network namespace'
+
+
+@pytest.fixture
+def lab(nothing_left):
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture
+def net(lab):
+    """(h6, gw, h4), nothing loaded."""
+    return standard(lab)
+
+
+@pytest.fixture
+def nat(net):
+    """(h6, gw, h4) with the manual's command run on gw."""
+    net[1].load()
+    return net
+
+
+@pytest.fixture(scope='module')
+def module_lab():
+    """A lab for a table of tests that do not disturb each other."""
+    with Lab() as lab:
+        OPEN.append(lab)
+        yield lab
+    OPEN.remove(lab)
+
+
+@pytest.fixture(scope='module')
+def module_net(module_lab):
+    return standard(module_lab)
+
+
+@pytest.fixture(scope='module')
+def crossing(module_net):
+    """Packets made by hand through the manual's translator."""
+    module_net[1].load()
+    c = Crossing(*module_net)
+    yield c
+    c.close()

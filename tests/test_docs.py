@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The manual, the man page, --help and the completion say the same; the drop reasons are those of nat64.h."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from bpf import DROPS, drop_table
+from lab import NAT64
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
+
+
+def read(name):
+    with open(os.path.join(ROOT, name), encoding='utf-8') as f:
+        return f.read()
+
+
+def man():
+    """nat64(8) as a reader sees it."""
+    done = subprocess.run(['mandoc', '-T', 'utf8', '-O', 'width=500', os.path.join(ROOT, 'dist/nat64.8')],
+                          capture_output=True, text=True, check=True)
+    return re.sub('.\b', '', done.stdout)
+
+
+def long_options(text):
+    return set(re.findall(r'(?<![\w/-])--[a-z][a-z0-9-]+', text))
+
+
+def help_text():
+    return subprocess.run([NAT64, '--help'], capture_output=True, text=True, check=True).stdout
+
+
+def help_options():
+    """{long: short or None} of the lines of --help that describe an option."""
+    return {m[2]: m[1] for m in re.finditer(r'^\s+(?:(-\w), )?(--[a-z][a-z0-9-]*)', help_text(), re.M)}
+
+
+def complete(*words):
+    """What bash offers for the last of these words."""
+    script = '''
+        [ -r /usr/share/bash-completion/bash_completion ] && . /usr/share/bash-completion/bash_completion
+        . "$1"; shift
+        spec=$(complete -p nat64) || exit 1
+        function=$(sed 's/.*-F \\([^ ]*\\).*/\\1/' <<<"$spec")
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_LINE="$*" COMP_POINT=${#COMP_LINE}
+        "$function" nat64 "${!#}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        printf '%s\\n' "${COMPREPLY[@]}"
+    '''
+    env = dict(os.environ, PATH=os.path.dirname(os.path.abspath(NAT64)) + ':' + os.environ['PATH'])
+    done = subprocess.run(['bash', '-c', script, 'bash', os.path.join(ROOT, 'dist/nat64.bash'), *words],
+                          capture_output=True, text=True, check=True, env=env)
+    assert done.stderr == ''
+    return [word.strip() for word in done.stdout.splitlines() if word.strip()]
+
+
+def test_help_lists_options():
+    options = help_options()
+    assert {'--interface': '-i', '--v4-prefix': '-4', '--v6-prefix': '-6', '--allowed-src': '-a', '--timeout': '-t',
+            '--unload': '-u', '--verbose': '-v', '--help': '-h', '--version': '-V'}.items() <= options.items()
+    assert long_options(help_text()) == set(options)
+    assert all(len(line) <= 80 for line in help_text().splitlines())
+
+
+def test_man_page_has_the_options_of_help():
+    text = man()
+    assert long_options(text) == set(help_options())
+    for long, short in help_options().items():
+        if short:
+            assert re.search(rf'^\s+{short}\b.*{long}\b', text, re.M), f'no paragraph for {short}, {long}'
+
+
+def test_readme_has_the_options_of_help():
+    """In its table of options; elsewhere it may speak of other programs' options."""
+    text = read('README.org')
+    for long, short in help_options().items():
+        row = rf'^\|.*{short}\b.*{long}\b' if short else rf'^\|.*{long}\b'
+        assert re.search(row, text, re.M), f'README.org: no row for {short}, {long}'
+    rows = {o for line in text.splitlines() if re.match(r'\|\s*[=~]-', line) for o in long_options(line.split('|')[1])}
+    assert rows == set(help_options())
+
+
+def test_completion_offers_the_options_of_help():
+    offered = complete('nat64', '-')
+    assert {o.rstrip('=') for o in offered if o.startswith('--')} == set(help_options())
+    assert {o.rstrip('=') for o in complete('nat64', '--v')} == {'--v4-prefix', '--v6-prefix', '--verbose', '--version'}
+
+
+@pytest.mark.parametrize('option', ['-i', '--interface'])
+def test_completion_offers_interfaces(option):
+    links = set(os.listdir('/sys/class/net'))
+    offered = set(complete('nat64', option, ''))
+    assert offered and offered <= links
+
+
+def cells(text):
+    """The rows of an org table: lists of cells, without markup."""
+    return [[c.strip().strip('=~') for c in line.strip().strip('|').split('|')]
+            for line in text.splitlines() if line.startswith('|')]
+
+
+def test_readme_drop_table():
+    """Each reason of nat64.h with its own words, in its order, and no other."""
+    rows = [row for row in cells(read('README.org')) if row[0] in DROPS]
+    assert [row[0] for row in rows] == DROPS
+    for row, (name, text) in zip(rows, drop_table()):
+        assert text in row[1], f'README.org says of {name}: {row[1]}'
+
+
+def test_man_page_drop_table():
+    text = re.sub(r'\s+', ' ', man())
+    places = []
+    for name, meaning in drop_table():
+        place = text.find(f' {name} {meaning}')
+        assert place >= 0, f'nat64(8): no "{name}: {meaning}"'
+        places.append(place)
+    assert places == sorted(places)
+
+
+def test_the_manuals_command_is_the_command():
+    """The two commands of the manual are those that the tests run."""
+    for text in read('README.org'), man():
+        assert re.search(r'nat64 -i eth0 -4 10\.0\.1\.0/24 -a fc00::/8', text)
+        assert re.search(r'nat64 -i eth0 -u', text)
+
+
+def test_version_is_one():
+    """--version, the Makefile and the man page agree."""
+    version = subprocess.run([NAT64, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]
+    assert re.search(r'^VERSION\s*:?=\s*(\S+)', read('Makefile'), re.M).group(1) == version

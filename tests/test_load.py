@@ -1,0 +1,609 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Load, reconfigure, unload: what is made and taken away, what is left alone, and what happens half way.
+
+That a failing run changes nothing and that unloading removes exactly what loading made is checked by the lab
+(Host.nat64, load, unload) in every one of these tests."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from bpf import Translator, tc_programs
+from lab import NAT64, embed, standard
+
+PASS = ['bpf', 'bytecode', '1,6 0 0 0', 'action', 'pass']      # somebody else's filter
+
+
+def pings(h6, target=embed('192.0.2.2'), count=3):
+    out = h6.run('ping', '-c', count, '-i', '0.01', '-W', '5', target).stdout
+    assert f'{count} received' in out, out
+
+
+def programs(gw, i='eth0'):
+    return {name[:10]: ids for name, ids in tc_programs(gw, i).items()}
+
+
+def test_load_and_unload(net):
+    h6, gw, h4 = net
+    before = gw.snapshot()
+    made = sorted(gw.load().after - before)
+    for what in r'4 unicast 10\.0\.1\.0/24 via inet6 ', r'6 .* PERMANENT', 'qdisc clsact', r'filter .* nat64_6to4', \
+            r'filter .* nat64_4to6':
+        assert len([line for line in made if re.match(what, line)]) == 1, f'{what} in {made}'
+    assert not [line for line in made if not re.match(r'4 unicast 10|6 .* PERMANENT|qdisc clsact|filter .* pref 64 ', line)]
+    pings(h6)
+    gw.unload()
+    assert gw.snapshot() == before
+    assert h6.run('ping', '-c1', '-W0.3', embed('192.0.2.2'), check=False).returncode
+
+
+def test_unload_twice(nat):
+    _, gw, _ = nat
+    gw.unload()
+    assert gw.nat64('-i', 'eth0', '-u', rc=1).stderr == 'nat64: nothing loaded on eth0\n'
+
+
+def test_unload_with_the_options_of_load(nat):
+    _, gw, _ = nat
+    gw.unload('-4', '10.0.1.0/24', '-a', 'fc00::/8', '-t', '5', '-v')
+
+
+def test_unload_with_other_options(nat):
+    """-u takes away what is there, whatever prefix it is told."""
+    _, gw, _ = nat
+    gw.unload('-4', '10.9.9.0/24', '-6', '2001:db8::/32')
+
+
+def test_load_again(nat):
+    """One filter each way, new programs, the same maps and mappings, and the same way for the packets."""
+    h6, gw, _ = nat
+    pings(h6)
+    progs = programs(gw)
+    with Translator(gw) as t:
+        before, maps = t.mappings(), {n: t.maps[n].id for n in ('mappings', 'by_v6', 'pool', 'stats')}
+    assert len(before) == 1
+    gw.load()
+    again = programs(gw)
+    assert {k: len(v) for k, v in again.items()} == {'nat64_6to4': 1, 'nat64_4to6': 1}
+    assert all(again[k] != progs[k] for k in progs)
+    with Translator(gw) as t:
+        assert {n: t.maps[n].id for n in maps} == maps
+        assert t.mappings() == before
+    pings(h6)
+
+
+def test_nothing_lost_while_reconfiguring(nat):
+    """A ping every 2 ms and a TCP transfer during twenty reconfigurations."""
+    h6, gw, h4 = nat
+    pings(h6)
+    with Translator(gw) as t:
+        before = t.mappings()
+    server = h4.start('iperf3', '-s', '-1')
+    h4.listening(5201)
+    ping = h6.start('ping', '-i', '0.002', embed('192.0.2.2'))
+    tcp = h6.start('iperf3', '-c', embed('192.0.2.2'), '-t', '60', '--json')
+    for n in range(20):
+        gw.load('-t', 100 + n, *(['-a', '2001:db8::/32'] if n % 2 else []))
+    os.killpg(ping.pid, signal.SIGINT)
+    out = ping.communicate(timeout=20)[0]
+    assert ' 0% packet loss' in out, out
+    os.killpg(tcp.pid, signal.SIGINT)
+    report = json.loads(tcp.communicate(timeout=20)[0])
+    assert report['end']['sum_sent']['bytes'] > 1000000
+    assert all(i['sum']['bytes'] > 0 for i in report['intervals'][:-1])
+    gw.lab.end(server)
+    with Translator(gw) as t:
+        after = t.mappings()
+        assert {m.v6: m.v4 for m in after.values()} == {m.v6: m.v4 for m in before.values()}
+        assert t.drops() == {}
+
+
+def test_new_options_take_effect(nat):
+    h6, gw, _ = nat
+    h6.addr('eth0', '2001:db8:77::1/128')
+    gw.route('2001:db8:77::1/128', 'via', 'fc00:6::6')
+    ping = ['ping', '-c1', '-W1', '-I', '2001:db8:77::1', embed('192.0.2.2')]
+    assert h6.run(*ping, check=False).returncode
+    gw.load('-a', '2001:db8:77::/48')
+    h6.run(*ping)
+
+
+def test_other_nat64_prefix(nat):
+    """The mappings stay, the old prefix is nobody's."""
+    h6, gw, h4 = nat
+    pings(h6)
+    with Translator(gw) as t:
+        before = {m.v6: m.v4 for m in t.mappings().values()}
+    gw.load('-6', '2001:db8:64::/96')
+    pings(h6, embed('192.0.2.2', '2001:db8:64::/96'))
+    assert h6.run('ping', '-c1', '-W0.3', embed('192.0.2.2'), check=False).returncode
+    with Translator(gw) as t:
+        assert {m.v6: m.v4 for m in t.mappings().values()} == before
+    h4.run('ping', '-c1', '-W5', before['fc00:6::6'])
+
+
+def test_other_v4_prefix(nat):
+    """The mappings are gone, and it says so; the old route goes."""
+    h6, gw, h4 = nat
+    pings(h6)
+    done = gw.load(v4='10.0.2.0/25')
+    assert len(done.stderr.splitlines()) == 1 and 'mapping' in done.stderr and '10.0.1.0/24' in done.stderr
+    assert gw.ip('route', 'show', '10.0.1.0/24') == ''
+    assert gw.ip('route', 'show', '10.0.2.0/25') != ''
+    with Translator(gw) as t:
+        assert t.mappings() == {}
+    pings(h6)
+    with Translator(gw) as t:
+        assert [m.v4.rsplit('.', 1)[0] for m in t.mappings().values()] == ['10.0.2']
+
+
+def test_mtu_of_the_route_follows(nat):
+    """The interface's MTU - 20, again at each reconfiguration."""
+    _, gw, _ = nat
+    gw.ip('link', 'set', 'eth0', 'mtu', 1400)
+    gw.load()
+    assert json.loads(gw.ip('-j', 'route', 'show', '10.0.1.0/24'))[0]['metrics'][0]['mtu'] == 1380
+    gw.loaded.clear()       # what load made no longer is what ip shows of the link
+    gw.nat64('-u', '-i', 'eth0')
+
+
+# Coexistence
+
+@pytest.mark.parametrize('way', ['ingress', 'egress'])
+@pytest.mark.parametrize('priority', [1, 63, 65, 49152])
+def test_foreign_filters_stay(net, way, priority):
+    h6, gw, _ = net
+    gw.run('tc', 'qdisc', 'add', 'dev', 'eth0', 'clsact')
+    gw.run('tc', 'filter', 'add', 'dev', 'eth0', way, 'prio', priority, 'protocol', 'all', 'u32', 'match', 'u32', 0, 0,
+           'action', 'continue')
+    before = gw.snapshot()
+    gw.load()
+    pings(h6)
+    gw.load('-t', 60)
+    gw.unload()
+    assert gw.snapshot() == before
+
+
+def test_clsact_that_was_there_stays(net):
+    _, gw, _ = net
+    gw.run('tc', 'qdisc', 'add', 'dev', 'eth0', 'clsact')
+    before = gw.snapshot()
+    gw.load()
+    gw.load()
+    gw.unload()
+    assert gw.snapshot() == before
+
+
+@pytest.mark.parametrize('way', ['ingress', 'egress'])
+def test_clsact_stays_for_a_filter_that_came_later(nat, way):
+    _, gw, _ = nat
+    gw.run('tc', 'filter', 'add', 'dev', 'eth0', way, 'prio', 7, 'protocol', 'all', *PASS)
+    gw.unload(keeps=('qdisc clsact',))
+    assert 'pref 7' in gw.run('tc', 'filter', 'show', 'dev', 'eth0', way).stdout
+    assert 'pref 64' not in gw.run('tc', 'filter', 'show', 'dev', 'eth0', way).stdout
+
+
+@pytest.mark.parametrize('way', ['ingress', 'egress'])
+@pytest.mark.parametrize('filter_', [['handle', '0x64'] + PASS, ['handle', '0x1'] + PASS,
+                                     ['u32', 'match', 'u32', 0, 0, 'action', 'continue']],
+                         ids=['our handle', 'our priority', 'our priority, another kind'])
+def test_foreign_filter_in_our_place(net, way, filter_):
+    """It is never replaced: with our handle, or of another kind, it is an error (for egress half way through)."""
+    h6, gw, _ = net
+    gw.run('tc', 'qdisc', 'add', 'dev', 'eth0', 'clsact')
+    gw.run('tc', 'filter', 'add', 'dev', 'eth0', way, 'prio', 64, 'protocol', 'all', *filter_)
+    before = gw.snapshot()
+    with_handle_1 = filter_[1] == '0x1'
+    done = gw.run(NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', check=False)
+    if done.returncode == 0 and with_handle_1:          # there is room for both
+        assert before - gw.snapshot() == set()
+        gw.nat64('-u', '-i', 'eth0')
+    else:
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and way in done.stderr, done.stderr
+    assert gw.snapshot() == before
+    assert gw.nat64('-u', '-i', 'eth0', rc=1).stderr == 'nat64: nothing loaded on eth0\n'
+
+
+def test_same_prefixes_in_another_namespace(nat, lab):
+    """Two gateways on one kernel know nothing of each other."""
+    h6, gw, _ = nat
+    other6, other, _ = standard(lab)
+    other.load()
+    pings(h6)
+    pings(other6)
+    other.unload()
+    pings(h6)
+    other.load()
+    gw.unload()
+    pings(other6)
+
+
+def second(lab, gw):
+    """Another IPv6 host, behind eth2 of the gateway."""
+    b6 = lab.host('b6')
+    lab.link(b6, 'eth0', gw, 'eth2')
+    b6.addr('eth0', 'fc00:b::6/64')
+    gw.addr('eth2', 'fc00:b::1/64')
+    b6.route('default', 'via', 'fc00:b::1')
+    return b6
+
+
+@pytest.mark.parametrize('prefix', ['64:ff9b::/96', '2001:db8:b::/96'])
+def test_two_interfaces(nat, lab, prefix):
+    h6, gw, h4 = nat
+    b6 = second(lab, gw)
+    gw.load('-6', prefix, i='eth2', v4='10.0.2.0/24')
+    pings(h6)
+    pings(b6, embed('192.0.2.2', prefix))
+    gw.load('-t', 99)
+    gw.unload(i='eth2')
+    pings(h6)
+    gw.load('-6', prefix, i='eth2', v4='10.0.2.0/24')
+    gw.unload(i='eth0')
+    pings(b6, embed('192.0.2.2', prefix))
+
+
+# Conflicts: exit 1, and the thing in the way is named.
+
+def conflict(gw, *names, argv=(), **kw):
+    done = gw.load(*argv, rc=1, **kw)
+    for name in names:
+        assert name in done.stderr, done.stderr
+    assert programs(gw) == {}
+
+
+def test_prefix_routed_elsewhere(net):
+    _, gw, _ = net
+    gw.route('10.0.1.0/24', 'via', '192.0.2.2')
+    conflict(gw, '10.0.1.0/24', 'eth1')
+
+
+@pytest.mark.parametrize('route', [['unreachable', '10.0.1.0/24'], ['blackhole', '10.0.1.0/24'],
+                                   ['10.0.1.0/24', 'via', '192.0.2.2', 'metric', '500'],
+                                   ['10.0.1.128/25', 'via', '192.0.2.2'], ['10.0.1.7/32', 'dev', 'eth1']])
+def test_part_of_the_prefix_routed_elsewhere(net, route):
+    _, gw, _ = net
+    gw.ip('route', 'add', *route)
+    conflict(gw, '10.0.1.')
+
+
+@pytest.mark.parametrize('route', ['10.0.0.0/8', '10.0.0.0/23', 'default'])
+def test_wider_route_is_no_conflict(net, route):
+    h6, gw, _ = net
+    gw.route(route, 'via', '192.0.2.2')
+    gw.load()
+    pings(h6)
+
+
+def test_address_of_the_machine_in_the_prefix(net):
+    _, gw, _ = net
+    gw.addr('eth1', '10.0.1.5/32')
+    conflict(gw, '10.0.1.5')
+
+
+def test_prefix_in_a_subnet_of_the_machine(net):
+    _, gw, _ = net
+    gw.addr('eth1', '10.0.1.129/25')
+    conflict(gw, '10.0.1.1')
+
+
+@pytest.mark.parametrize('v4', ['10.0.1.0/24', '10.0.1.0/25', '10.0.0.0/16'])
+def test_prefix_of_another_translator(nat, lab, v4):
+    h6, gw, _ = nat
+    second(lab, gw)
+    done = gw.load(i='eth2', v4=v4, rc=1)
+    assert '10.0.1.0/24' in done.stderr and 'eth0' in done.stderr
+    pings(h6)
+
+
+@pytest.mark.parametrize('nat64, address', [('64:ff9b::/96', '64:ff9b::c0a8:1/120'), ('fc00:6::/64', None),
+                                            ('fc00::/32', None), ('fc00:6::/96', None)])
+def test_own_subnet_inside_the_nat64_prefix(net, nat64, address):
+    _, gw, _ = net
+    if address:
+        gw.addr('eth0', address)
+    conflict(gw, nat64, argv=['-6', nat64])
+
+
+def test_foreign_neighbour(net):
+    """Somebody's own permanent neighbour where the route would point to: theirs stays, whatever happens."""
+    _, gw, _ = net
+    gw.load()
+    via = json.loads(gw.ip('-j', 'route', 'show', '10.0.1.0/24'))[0]['via']['host']
+    gw.unload()
+    gw.ip('neigh', 'add', via, 'lladdr', '02:11:22:33:44:55', 'dev', 'eth0', 'nud', 'permanent')
+    done = gw.load(rc=1)
+    assert via in done.stderr
+    assert '02:11:22:33:44:55' in gw.ip('neigh', 'show', via, 'dev', 'eth0')
+
+
+# Failures that can be provoked half way
+
+def test_interface_down(net):
+    """No route can be added on it: nothing is loaded, or the reason given."""
+    _, gw, _ = net
+    gw.ip('link', 'set', 'eth0', 'down')
+    assert 'eth0' in gw.load(rc=1).stderr
+
+
+def test_ipv6_disabled_on_the_interface(net):
+    _, gw, _ = net
+    gw.sysctl('net.ipv6.conf.eth0.disable_ipv6', 1)
+    assert 'eth0' in gw.load(rc=1).stderr
+
+
+def test_few_file_descriptors(net):
+    """Whatever step it ends at, nothing is left; and with enough of them it loads."""
+    h6, gw, _ = net
+    failed = 0
+    for n in list(range(4, 40, 2)) + [64]:
+        limit = ['prlimit', f'--nofile={n}']
+        done = gw.run(*limit, NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', check=False)
+        if done.returncode == 0:
+            break
+        failed += 1
+        assert programs(gw) == {} and gw.ip('route', 'show', '10.0.1.0/24') == ''
+    assert failed and done.returncode == 0
+    gw.nat64('-u', '-i', 'eth0')
+
+
+STRACE = ['strace', '-f', '-qq', '-o', '/dev/null']
+
+
+def calls(gw, syscall, argv, tmp_path):
+    """How many times nat64 makes a system call."""
+    gw.run('strace', '-f', '-qq', '-o', tmp_path / 'trace', '-e', f'trace={syscall}', NAT64, *argv)
+    with open(tmp_path / 'trace', encoding='latin1') as f:
+        return sum(f'{syscall}(' in line for line in f)
+
+
+def state(gw):
+    """Like Host.snapshot without sysctls: quick."""
+    return gw.run('sh', '-c', 'ip -4 route show table all; ip -6 route show table all; ip -6 neigh show nud permanent;'
+                  'tc qdisc; tc filter show dev eth0 ingress; tc filter show dev eth0 egress').stdout
+
+
+def sends(gw, argv, tmp_path):
+    """The system call that carries netlink requests, and how often it is made."""
+    counts = {s: calls(gw, s, argv, tmp_path) for s in ('sendto', 'sendmsg')}
+    return {s: n for s, n in counts.items() if n}
+
+
+LOAD = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
+
+
+def inject(gw, syscall, n, argv, error='ENOMEM'):
+    return gw.run(*STRACE, '-e', f'trace={syscall}', '-e', f'inject={syscall}:error={error}:when={n}', NAT64, *argv,
+                  check=False)
+
+
+def sweep(gw, argv, undo, tmp_path, syscalls):
+    """Each call once made to fail. The run fails in one line and leaves the machine as it was, or gets on without that
+    call and leaves it as a run without failure does. Returns the number of runs that failed."""
+    failed = 0
+    for syscall in syscalls:
+        before = state(gw)
+        count = calls(gw, syscall, argv, tmp_path)
+        undo()
+        for n in range(1, count + 1):
+            before = state(gw)
+            done = inject(gw, syscall, n, argv)
+            what = f'{syscall} number {n} of {count}: exit {done.returncode}: {done.stderr}'
+            if done.returncode == 0:
+                assert {k: len(v) for k, v in programs(gw).items()} == {'nat64_6to4': 1, 'nat64_4to6': 1}, what
+                undo()
+            else:
+                failed += 1
+                assert done.returncode == 1, what
+                assert state(gw) == before, what
+                assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith('nat64: '), what
+    return failed
+
+
+@pytest.mark.parametrize('syscall', ['bpf', 'sendto', 'sendmsg'])
+def test_every_step_of_load_may_fail(net, tmp_path, syscall):
+    h6, gw, _ = net
+    counted = calls(gw, syscall, LOAD, tmp_path)
+    gw.nat64('-u', '-i', 'eth0')
+    if not counted:
+        return          # one of sendto and sendmsg, see test_netlink_is_seen
+    assert sweep(gw, LOAD, lambda: gw.run(NAT64, '-u', '-i', 'eth0'), tmp_path, [syscall]) > 3
+    gw.load()
+    pings(h6)
+
+
+def test_netlink_is_seen(net, tmp_path):
+    """The sweeps above and below find netlink requests at all."""
+    _, gw, _ = net
+    assert sum(sends(gw, LOAD, tmp_path).values()) > 5
+    gw.nat64('-u', '-i', 'eth0')
+
+
+@pytest.mark.parametrize('syscall', ['bpf', 'sendto', 'sendmsg'])
+def test_every_step_of_reconfiguration_may_fail(nat, tmp_path, syscall):
+    """What was loaded goes on, with the same programs and mappings, though the prefix was to change."""
+    h6, gw, _ = nat
+    pings(h6)
+    other = ['-i', 'eth0', '-4', '10.0.2.0/24', '-a', 'fc00::/8', '-6', '2001:db8:64::/96']
+    count = calls(gw, syscall, other, tmp_path)
+    failed = 0
+    for n in range(1, count + 1, 1 if syscall != 'bpf' else 3):
+        gw.run(NAT64, *LOAD)
+        before = state(gw)
+        done = inject(gw, syscall, n, other)
+        what = f'{syscall} number {n} of {count}: exit {done.returncode}: {done.stderr}'
+        if done.returncode:
+            failed += 1
+            assert state(gw) == before, what
+            pings(h6, count=1)
+        else:
+            assert '10.0.2.0/24' in gw.ip('route'), what
+    assert failed or not count
+    gw.run(NAT64, *LOAD)
+    pings(h6)
+
+
+@pytest.mark.parametrize('syscall', ['sendto', 'sendmsg'])
+def test_every_step_of_unload_may_fail(net, tmp_path, syscall):
+    """It says so, and a second attempt takes away the rest."""
+    _, gw, _ = net
+    clean = state(gw)
+    gw.run(NAT64, *LOAD)
+    count = calls(gw, syscall, ['-u', '-i', 'eth0'], tmp_path)
+    for n in range(1, count + 1):
+        gw.run(NAT64, *LOAD)
+        done = inject(gw, syscall, n, ['-u', '-i', 'eth0'], 'ENOBUFS')
+        what = f'{syscall} number {n} of {count}: exit {done.returncode}: {done.stderr}'
+        assert (state(gw) == clean) == (done.returncode == 0), what
+        if done.returncode:
+            assert done.stderr.startswith('nat64: '), what
+            gw.run(NAT64, '-u', '-i', 'eth0')
+            assert state(gw) == clean, what
+
+
+def test_killed_half_way(net):
+    """After a kill -9 at any moment, load and unload still bring it into order."""
+    h6, gw, _ = net
+    clean = state(gw)
+    start = time.monotonic()
+    gw.run(NAT64, *LOAD)
+    took = time.monotonic() - start
+    gw.run(NAT64, '-u', '-i', 'eth0')
+    for n in range(12):
+        p = gw.start(NAT64, *LOAD, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(took * (n + 1) / 12)
+        gw.lab.end(p)
+        if n % 2:
+            gw.run(NAT64, *LOAD)
+            pings(h6, count=1)
+        gw.run(NAT64, '-u', '-i', 'eth0', check=False)
+        assert state(gw) == clean
+
+
+# What an administrator may do behind its back
+
+def test_clsact_deleted_by_hand(nat):
+    """The rest, route and neighbour, is still found; and a new load repairs."""
+    h6, gw, _ = nat
+    gw.run('tc', 'qdisc', 'del', 'dev', 'eth0', 'clsact')
+    gw.load()
+    pings(h6)
+    gw.run('tc', 'qdisc', 'del', 'dev', 'eth0', 'clsact')
+    gw.loaded.clear()
+    gw.nat64('-u', '-i', 'eth0')
+    assert gw.ip('route', 'show', '10.0.1.0/24') == '' and 'PERMANENT' not in gw.ip('-6', 'neigh', 'show')
+
+
+@pytest.mark.parametrize('way', ['ingress', 'egress'])
+def test_one_filter_deleted_by_hand(nat, way):
+    h6, gw, _ = nat
+    clean = None
+    for repair in True, False:
+        gw.run('tc', 'filter', 'del', 'dev', 'eth0', way, 'prio', 64)
+        if repair:
+            gw.load()
+            pings(h6)
+        else:
+            gw.loaded.clear()
+            clean = gw.nat64('-u', '-i', 'eth0').after
+    assert not [line for line in clean if 'pref 64' in line or 'proto 64' in line or 'clsact' in line]
+
+
+def test_route_and_neighbour_deleted_by_hand(nat):
+    h6, gw, _ = nat
+    for repair in True, False:
+        gw.ip('route', 'del', '10.0.1.0/24')
+        gw.ip('-6', 'neigh', 'flush', 'dev', 'eth0', 'nud', 'permanent')
+        if repair:
+            gw.load()
+            pings(h6)
+        else:
+            gw.loaded.clear()
+            gw.nat64('-u', '-i', 'eth0')
+
+
+def test_interface_taken_down_and_up(nat):
+    """The kernel drops the route with the link; loading again is all that it takes."""
+    h6, gw, _ = nat
+    gw.ip('link', 'set', 'eth0', 'down')
+    gw.ip('link', 'set', 'eth0', 'up')
+    gw.addr('eth0', 'fc00:6::1/64')         # the kernel drops it with the link
+    gw.ip('-6', 'route', 'replace', 'fc00:66::/64', 'via', 'fc00:6::6')
+    gw.run(NAT64, *LOAD)
+    pings(h6)
+    gw.loaded.clear()
+    gw.nat64('-u', '-i', 'eth0')
+
+
+def test_interface_deleted(nat):
+    """All state goes with it: lab.close checks the programs and maps."""
+    _, gw, _ = nat
+    gw.ip('link', 'del', 'eth0')
+    gw.loaded.clear()
+    assert gw.ip('route', 'show', '10.0.1.0/24') == ''
+    assert 'eth0' in gw.nat64('-u', '-i', 'eth0', rc=2).stderr
+
+
+def test_namespace_deleted(nat):
+    _, gw, _ = nat
+    gw.loaded.clear()       # so that lab.close unloads nothing before it deletes the namespace
+
+
+@pytest.mark.parametrize('size', ['10.0.0.0/16', '10.0.0.0/12'])
+def test_large_prefix(net, size):
+    """Loads, says what memory it takes with -v, translates, and gives the memory back."""
+    h6, gw, _ = net
+    done = gw.load('-v', v4=size)
+    assert any(word in done.stdout + done.stderr for word in ('kB', 'KiB', 'MB', 'MiB')), done.stdout + done.stderr
+    pings(h6)
+
+
+def test_in_a_container_without_sys(net, tmp_path):
+    """Neither /sys nor bpffs is needed, nor the place it was built in."""
+    h6, gw, _ = net
+    copy = shutil.copy(NAT64, tmp_path / 'anything')
+    gw.run('unshare', '-m', 'sh', '-c', f'umount -l /sys; cd /; exec {copy} -i eth0 -4 10.0.1.0/24 -a fc00::/8')
+    pings(h6)
+    gw.run('unshare', '-m', 'sh', '-c', f'umount -l /sys; cd /; exec {copy} -i eth0 -u')
+    assert programs(gw) == {}
+
+
+def test_netns_exec(net):
+    """As people run it: ip netns exec, which mounts another /sys."""
+    h6, gw, h4 = net
+    gw.load(via=['ip', 'netns', 'exec', gw.ns])
+    pings(h6)
+    gw.unload(via=['ip', 'netns', 'exec', gw.ns])
+
+
+def test_packets_of_others_pass(nat):
+    """IPv6 and IPv4 through the same interface, to the gateway and beyond, as without nat64."""
+    h6, gw, h4 = nat
+    h6.addr('eth0', '203.0.113.6/24')
+    gw.addr('eth0', '203.0.113.1/24')
+    h6.route('192.0.2.0/24', 'via', '203.0.113.1')
+    pings(h6, 'fc00:6::1')
+    pings(h6, '192.0.2.2')
+    pings(h4, '203.0.113.6')
+    with Translator(gw) as t:
+        assert t.stats()['packets'] == [0, 0] and t.drops() == {}
+
+
+def test_programs_are_fixed_in_place(nat):
+    """Handle and priority are part of the contract: other tools find us there."""
+    _, gw, _ = nat
+    for way in 'ingress', 'egress':
+        text = gw.run('tc', 'filter', 'show', 'dev', 'eth0', way).stdout
+        assert 'pref 64 bpf' in text and 'handle 0x64' in text and 'direct-action' in text
+
+
+def test_few_or_no_messages_of_libbpf(nat):
+    _, gw, _ = nat
+    done = gw.run('prlimit', '--nofile=8', NAT64, *LOAD, check=False)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and 'libbpf' not in done.stderr

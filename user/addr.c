@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* addr.c - addresses, prefixes and numbers as the user writes them */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "addr.h"
+
+int parse_number(const char *text, __u32 min, __u32 max, __u32 *value, struct reason *why)
+{
+	unsigned long long n;
+	char *end;
+
+	/* strtoull() would take blanks and signs. Digits that overflow give ULLONG_MAX, which is out of range. */
+	if (!isdigit((unsigned char)*text) && !(*text == '-' && isdigit((unsigned char)text[1])))
+		return reason(why, -EINVAL, "not a number");
+	n = strtoull(*text == '-' ? text + 1 : text, &end, 10);
+	if (*end)
+		return reason(why, -EINVAL, "not a number");
+	if (*text == '-' || n < min || n > max)
+		return reason(why, -EINVAL, "must be %u to %u", min, max);
+	*value = n;
+	return 0;
+}
+
+/* Cuts ADDRESS/LENGTH into an address of the family and a length of 0 to max. */
+static int parse_prefix(const char *text, int family, void *addr, __u32 max, __u32 *len, struct reason *why)
+{
+	const char *name = family == AF_INET ? "IPv4" : "IPv6";
+	const char *slash = strchr(text, '/');
+	char buf[INET6_ADDRSTRLEN + 1];
+	size_t n = slash ? (size_t)(slash - text) : strlen(text);
+
+	snprintf(buf, sizeof(buf), "%.*s", (int)(n < sizeof(buf) ? n : sizeof(buf) - 1), text);
+	if (n >= sizeof(buf) || inet_pton(family, buf, addr) != 1)
+		return reason(why, -EINVAL, "not an %s prefix", name);
+	if (!slash)
+		return reason(why, -EINVAL, "prefix length is missing");
+	if (parse_number(slash + 1, 0, max, len, why))
+		return reason(why, -EINVAL, "prefix length must be a number of 0 to %u", max);
+	return 0;
+}
+
+__be32 prefix4_mask(__u32 len)
+{
+	return be32_from(len ? ~0U << (32 - len) : 0);
+}
+
+static union nat64_v6 mask6(const union nat64_v6 *addr, __u32 len)
+{
+	union nat64_v6 out = *addr;
+
+	for (__u32 i = 0; i < 16; i++) {
+		if (len >= 8 * i + 8)
+			continue;
+		out.b[i] &= len <= 8 * i ? 0 : 0xff << (8 * i + 8 - len);
+	}
+	return out;
+}
+
+static bool equal6(const union nat64_v6 *a, const union nat64_v6 *b)
+{
+	return !memcmp(a, b, sizeof(*a));
+}
+
+int parse_prefix4(const char *text, struct prefix4 *p, struct reason *why)
+{
+	return parse_prefix(text, AF_INET, &p->addr, 32, &p->len, why);
+}
+
+int parse_prefix6(const char *text, struct prefix6 *p, struct reason *why)
+{
+	return parse_prefix(text, AF_INET6, &p->addr, 128, &p->len, why);
+}
+
+int check_network4(const struct prefix4 *p, struct reason *why)
+{
+	struct prefix4 net = { p->addr & prefix4_mask(p->len), p->len };
+
+	if (net.addr != p->addr)
+		return reason(why, -EINVAL, "not a network address (did you mean %s?)", text4(net).s);
+	return 0;
+}
+
+int check_network6(const struct prefix6 *p, struct reason *why)
+{
+	struct prefix6 net = { mask6(&p->addr, p->len), p->len };
+
+	if (!equal6(&net.addr, &p->addr))
+		return reason(why, -EINVAL, "not a network address (did you mean %s?)", text6(net).s);
+	return 0;
+}
+
+int parse_addr4(const char *text, __be32 *addr, struct reason *why)
+{
+	if (inet_pton(AF_INET, text, addr) != 1)
+		return reason(why, -EINVAL, "not an IPv4 address");
+	return 0;
+}
+
+bool prefix4_covers(const struct prefix4 *outer, const struct prefix4 *inner)
+{
+	return outer->len <= inner->len && !((inner->addr ^ outer->addr) & prefix4_mask(outer->len));
+}
+
+bool prefix6_covers(const struct prefix6 *outer, const struct prefix6 *inner)
+{
+	union nat64_v6 net = mask6(&inner->addr, outer->len);
+
+	return outer->len <= inner->len && equal6(&net, &outer->addr);
+}
+
+bool prefix4_overlap(const struct prefix4 *a, const struct prefix4 *b)
+{
+	return prefix4_covers(a, b) || prefix4_covers(b, a);
+}
+
+bool prefix6_overlap(const struct prefix6 *a, const struct prefix6 *b)
+{
+	return prefix6_covers(a, b) || prefix6_covers(b, a);
+}
+
+static struct prefix_text to_text(int family, const void *addr, __u32 len, __u32 full)
+{
+	struct prefix_text t;
+	size_t n;
+
+	if (!inet_ntop(family, addr, t.s, sizeof(t.s)))
+		t.s[0] = 0;
+	n = strlen(t.s);
+	if (len != full)
+		snprintf(t.s + n, sizeof(t.s) - n, "/%u", len);
+	return t;
+}
+
+struct prefix_text text4(struct prefix4 p)
+{
+	return to_text(AF_INET, &p.addr, p.len, 32);
+}
+
+struct prefix_text text6(struct prefix6 p)
+{
+	return to_text(AF_INET6, &p.addr, p.len, 128);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* check.h - may we, and would it work: capabilities, conflicts with addresses and routes, sysctls */
+#ifndef NAT64_CHECK_H
+#define NAT64_CHECK_H
+
+#include "link.h"
+#include "netlink.h"
+#include "options.h"
+
+enum task {
+	TASK_LOAD,   /* load programs and attach them */
+	TASK_RELOAD, /* and look into those that are there */
+	TASK_UNLOAD,
+};
+
+/* Has this process the capabilities for the task? 0, or -EPERM with the missing ones named. */
+int check_capabilities(enum task task, struct reason *why);
+
+/* Do addresses of this machine, or IPv6 routes of the interface, stand in the way of what the options want? IPv4 routes
+ * are routes_find()'s. 0, or a negative errno with the conflict named. */
+int check_addresses(struct nl *nl, const struct link *link, const struct options *o, struct reason *why);
+
+/* Warns of sysctls without which nothing will be forwarded. */
+void check_forwarding(const struct link *link);
+
+#endif

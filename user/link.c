@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* link.c - the interface: what it is, and whether it can carry a translator */
+#include <errno.h>
+#include <net/if.h> /* before linux/if_arp.h, which then leaves out what it has in common with it */
+#include <stdio.h>
+#include <string.h>
+
+#include <linux/if_arp.h>
+#include <linux/rtnetlink.h>
+
+#include "link.h"
+#include "sysctl.h"
+
+#define MIN_IPV6_MTU 1280
+
+/* Interfaces on whose frames the IP header comes first. Others that are not Ethernet (InfiniBand, IEEE 802.15.4, …)
+ * have headers that the translator does not know. */
+static bool is_l3(unsigned short type)
+{
+	switch (type) {
+	case ARPHRD_NONE: /* tun, WireGuard, XFRM */
+	case ARPHRD_RAWIP:
+	case ARPHRD_PPP:
+	case ARPHRD_TUNNEL:
+	case ARPHRD_TUNNEL6:
+	case ARPHRD_SIT:
+	case ARPHRD_IPGRE:
+	case ARPHRD_IP6GRE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int linkinfo_attr(const struct nlattr *attr, void *data)
+{
+	struct link *link = data;
+
+	if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND && !mnl_attr_validate(attr, MNL_TYPE_STRING))
+		snprintf(link->port, sizeof(link->port), "%.*s", mnl_attr_get_payload_len(attr),
+			 mnl_attr_get_str(attr));
+	return MNL_CB_OK;
+}
+
+static int link_attr(const struct nlattr *attr, void *data)
+{
+	struct link *link = data;
+
+	if (mnl_attr_get_type(attr) == IFLA_MTU && !mnl_attr_validate(attr, MNL_TYPE_U32))
+		link->mtu = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == IFLA_MASTER && !mnl_attr_validate(attr, MNL_TYPE_U32))
+		link->master = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
+		mnl_attr_parse_nested(attr, linkinfo_attr, link);
+	if (mnl_attr_get_type(attr) == IFLA_IFNAME && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
+		strncpy(link->name, mnl_attr_get_str(attr), sizeof(link->name) - 1);
+	return MNL_CB_OK;
+}
+
+static void link_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct ifinfomsg *info = mnl_nlmsg_get_payload(msg);
+	struct link *link = data;
+
+	link->index = info->ifi_index;
+	link->type = info->ifi_type;
+	link->flags = info->ifi_flags;
+	mnl_attr_parse(msg, sizeof(*info), link_attr, link);
+}
+
+int link_find(struct nl *nl, const char *name, struct link *link)
+{
+	struct ifinfomsg *info;
+	struct nlmsghdr *msg;
+	int err;
+
+	memset(link, 0, sizeof(*link));
+	if (!*name)
+		return -ENODEV;
+	msg = nl_request(nl, RTM_GETLINK, 0, sizeof(*info), &info);
+	mnl_attr_put_strz(msg, strlen(name) < IF_NAMESIZE ? IFLA_IFNAME : IFLA_ALT_IFNAME, name);
+	err = nl_talk(nl, link_answer, link, 0);
+	if (err == -ENODEV && strlen(name) < IF_NAMESIZE) {
+		msg = nl_request(nl, RTM_GETLINK, 0, sizeof(*info), &info);
+		mnl_attr_put_strz(msg, IFLA_ALT_IFNAME, name);
+		err = nl_talk(nl, link_answer, link, 0);
+	}
+	/* what cannot be a name is the name of no interface */
+	if (err == -EINVAL || err == -ERANGE)
+		return -ENODEV;
+	link->l3 = is_l3(link->type);
+	return err;
+}
+
+/* Packets of a port go on through its master and never meet the IP stack as packets of the port. */
+static int port_check(const struct link *link, struct reason *why)
+{
+	char master[IF_NAMESIZE] = "?";
+
+	if (!link->master)
+		return 0;
+	if_indextoname(link->master, master);
+	if (!strcmp(link->port, "vrf"))
+		return reason(why, -EOPNOTSUPP, "belongs to the VRF %s, and nat64 knows the main routing table only",
+			      master);
+	return reason(why, -EOPNOTSUPP, "is a port of %s: load there instead (-i %s)", master, master);
+}
+
+int link_check(const struct link *link, struct reason *why)
+{
+	if (port_check(link, why))
+		return -EOPNOTSUPP;
+	if (link->type != ARPHRD_ETHER && !link->l3)
+		return reason(why, -EOPNOTSUPP, "neither Ethernet nor a layer-3 interface (link type %u)", link->type);
+	if (!(link->flags & IFF_UP))
+		return reason(why, -ENETDOWN, "interface is down (ip link set %s up)", link->name);
+	if (link->mtu < MIN_IPV6_MTU)
+		return reason(why, -EINVAL, "MTU %u is less than IPv6 needs (%d)", link->mtu, MIN_IPV6_MTU);
+	switch (sysctl_read("net/ipv6/conf", link->name, "disable_ipv6")) {
+	case 0:
+		return 0;
+	case -ENOENT:
+		return reason(why, -EAFNOSUPPORT, "the kernel has no IPv6 there");
+	default:
+		return reason(why, -EAFNOSUPPORT, "IPv6 is disabled (sysctl net.ipv6.conf.%s.disable_ipv6)",
+			      sysctl_name(link->name).s);
+	}
+}

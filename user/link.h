@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* link.h - the interface */
+#ifndef NAT64_LINK_H
+#define NAT64_LINK_H
+
+#include <linux/types.h>
+#include <net/if.h>
+#include <stdbool.h>
+
+#include "netlink.h"
+
+struct link {
+	unsigned int index;
+	char name[IF_NAMESIZE]; /* the kernel's: what the user gave may be an alternative name */
+	unsigned short type;	/* ARPHRD_* */
+	unsigned int flags;	/* IFF_* */
+	__u32 mtu;		/* bytes */
+	unsigned int master;	/* index of the interface that it is a port of, or 0 */
+	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
+	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
+};
+
+/* Finds an interface by name or alternative name. 0, or a negative errno (-ENODEV: there is none). */
+int link_find(struct nl *nl, const char *name, struct link *link);
+
+/* Can it carry a translator? 0, or a negative errno and why not. */
+int link_check(const struct link *link, struct reason *why);
+
+#endif

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* load.c - the BPF programs and their maps */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "load.h"
+#include "nat64.skel.h"
+
+#define MAPS_MAX 64 /* of a program, which has far fewer */
+
+/* What the programs need that a kernel may lack, with the oldest kernel that has it */
+static const struct helper {
+	enum bpf_func_id id;
+	const char *name;
+	const char *since;
+} HELPERS[] = {
+	{ BPF_FUNC_skb_change_proto, "bpf_skb_change_proto", "4.8" },
+	{ BPF_FUNC_spin_lock, "bpf_spin_lock", "5.1" },
+	{ BPF_FUNC_ktime_get_boot_ns, "bpf_ktime_get_boot_ns", "5.8" },
+	{ BPF_FUNC_redirect_neigh, "bpf_redirect_neigh", "5.10" },
+};
+
+static int print_libbpf(enum libbpf_print_level level, const char *fmt, va_list args)
+{
+	return level == LIBBPF_DEBUG || !msg_verbose ? 0 : vfprintf(stderr, fmt, args);
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+void loaded_close(struct loaded *old)
+{
+	for (int way = 0; way < NAT64_WAYS; way++)
+		close_fd(&old->program[way]);
+	close_fd(&old->mappings);
+	close_fd(&old->by_v6);
+	close_fd(&old->pool);
+	close_fd(&old->stats);
+}
+
+/* Where the descriptor of a state map belongs, by its name; NULL for other maps */
+static int *loaded_slot(struct loaded *old, const char *name)
+{
+	if (!strcmp(name, "mappings"))
+		return &old->mappings;
+	if (!strcmp(name, "by_v6"))
+		return &old->by_v6;
+	if (!strcmp(name, "pool"))
+		return &old->pool;
+	if (!strcmp(name, "stats"))
+		return &old->stats;
+	return NULL;
+}
+
+static int loaded_maps(struct loaded *old, int program)
+{
+	__u32 id[MAPS_MAX];
+	struct bpf_prog_info info = { .nr_map_ids = MAPS_MAX, .map_ids = (__u64)(unsigned long)id };
+	__u32 len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(program, &info, &len))
+		return -errno;
+	for (__u32 i = 0; i < info.nr_map_ids && i < MAPS_MAX; i++) {
+		struct bpf_map_info map = { 0 };
+		int fd = bpf_map_get_fd_by_id(id[i]);
+		int *slot = NULL;
+
+		len = sizeof(map);
+		if (fd < 0)
+			return -errno;
+		if (!bpf_obj_get_info_by_fd(fd, &map, &len))
+			slot = loaded_slot(old, map.name);
+		if (!slot || *slot >= 0)
+			slot = &fd;
+		else
+			*slot = fd;
+		if (slot == &fd)
+			close_fd(&fd);
+	}
+	return 0;
+}
+
+int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *why)
+{
+	int err;
+
+	*old = (struct loaded){ { -1, -1 }, -1, -1, -1, -1 };
+	for (int way = 0; way < NAT64_WAYS; way++) {
+		if (!id[way])
+			continue;
+		old->program[way] = bpf_prog_get_fd_by_id(id[way]);
+		err = old->program[way] < 0 ? -errno : loaded_maps(old, old->program[way]);
+		if (err)
+			return reason(why, err, "cannot look into the translator that is loaded: %s", strerror(-err));
+	}
+	return 0;
+}
+
+static bool same_map(const struct bpf_map *map, int fd)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len) && info.type == bpf_map__type(map) &&
+	       info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
+}
+
+/* Is it the state of the same IPv4 prefix, in the layout that these programs know? */
+static bool same_state(const struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old,
+		       struct reason *why)
+{
+	struct nat64_pool pool;
+	struct prefix4 was;
+	__u32 zero = 0;
+
+	reason(why, 0, "they are of another version of nat64");
+	if (!same_map(skel->maps.pool, old->pool) || !same_map(skel->maps.stats, old->stats) ||
+	    bpf_map_lookup_elem(old->pool, &zero, &pool) || pool.version != NAT64_STATE_VERSION)
+		return false;
+	was = (struct prefix4){ pool.v4_prefix, pool.v4_len };
+	reason(why, 0, "the IPv4 prefix was %s", text4(was).s);
+	return was.addr == cfg->v4_prefix && was.len == cfg->v4_len && same_map(skel->maps.mappings, old->mappings) &&
+	       same_map(skel->maps.by_v6, old->by_v6);
+}
+
+static int reuse(struct nat64_bpf *skel, const struct loaded *old)
+{
+	int err = bpf_map__reuse_fd(skel->maps.mappings, old->mappings);
+
+	err = err ? err : bpf_map__reuse_fd(skel->maps.by_v6, old->by_v6);
+	err = err ? err : bpf_map__reuse_fd(skel->maps.pool, old->pool);
+	return err ? err : bpf_map__reuse_fd(skel->maps.stats, old->stats);
+}
+
+static int set_sizes(struct nat64_bpf *skel, const struct options *o)
+{
+	__u32 addresses = 1U << (32 - o->v4_prefix.len);
+	int err = bpf_map__set_max_entries(skel->maps.mappings, addresses);
+
+	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
+	return err ? err : bpf_map__set_max_entries(skel->maps.allowed, o->n_allowed);
+}
+
+static int fill_pool(const struct nat64_bpf *skel, const struct nat64_config *cfg)
+{
+	struct nat64_pool pool = {
+		.version = NAT64_STATE_VERSION,
+		.v4_prefix = cfg->v4_prefix,
+		.v4_len = cfg->v4_len,
+	};
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(bpf_map__fd(skel->maps.pool), &zero, &pool, BPF_ANY);
+}
+
+static int fill_allowed(const struct nat64_bpf *skel, const struct options *o)
+{
+	int fd = bpf_map__fd(skel->maps.allowed);
+	__u32 one = 1;
+	int err = 0;
+
+	for (size_t i = 0; !err && i < o->n_allowed; i++) {
+		struct nat64_lpm6 key = { .len = o->allowed[i].len, .v6 = o->allowed[i].addr };
+
+		err = bpf_map_update_elem(fd, &key, &one, BPF_ANY);
+	}
+	return err;
+}
+
+/* Why the kernel refused: what is missing, if we can tell. */
+static int explain(int err, const struct options *o, struct reason *why)
+{
+	struct utsname uts = { 0 };
+
+	uname(&uts);
+	if (err == -ENOSYS)
+		return reason(why, err, "this kernel (%s) has no BPF (CONFIG_BPF_SYSCALL)", uts.release);
+	if (err == -ENOMEM || err == -E2BIG)
+		return reason(why, err, "not enough memory for %u mappings", options_pool_size(o));
+	if (!libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SCHED_CLS, NULL) && err != -EPERM)
+		return reason(why, err, "this kernel (%s) has no BPF programs for tc (CONFIG_NET_CLS_BPF)",
+			      uts.release);
+	for (size_t i = 0; i < sizeof(HELPERS) / sizeof(*HELPERS); i++)
+		if (!libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, HELPERS[i].id, NULL))
+			return reason(why, err, "this kernel (%s) is too old: it has no %s, which needs Linux %s",
+				      uts.release, HELPERS[i].name, HELPERS[i].since);
+	if (err == -EPERM)
+		return reason(why, err,
+			      "the kernel does not permit to load BPF programs: "
+			      "inside a user namespace, or not enough locked memory (ulimit -l)");
+	return reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err));
+}
+
+int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
+		  struct nat64_bpf **programs, bool *kept, struct reason *why)
+{
+	struct nat64_bpf *skel;
+	int err;
+
+	*kept = false;
+	libbpf_set_print(print_libbpf);
+	*programs = skel = nat64_bpf__open();
+	if (!skel)
+		return reason(why, -errno, "cannot open the BPF programs: %s", strerror(errno));
+	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
+	err = set_sizes(skel, o);
+	if (!err && same_state(skel, cfg, old, why)) {
+		err = reuse(skel, old);
+		*kept = !err;
+	}
+	err = err ? err : nat64_bpf__load(skel);
+	if (err)
+		return explain(err, o, why);
+	if (!*kept)
+		err = fill_pool(skel, cfg);
+	err = err ? err : fill_allowed(skel, o);
+	return err ? reason(why, err, "cannot fill in the maps: %s", strerror(-err)) : 0;
+}
+
+void programs_close(struct nat64_bpf *programs)
+{
+	nat64_bpf__destroy(programs);
+}
+
+int programs_fd(const struct nat64_bpf *programs, enum nat64_way way)
+{
+	return bpf_program__fd(way == NAT64_6TO4 ? programs->progs.nat64_6to4 : programs->progs.nat64_4to6);
+}
+
+static unsigned long long memlock(const struct bpf_map *map)
+{
+	unsigned long long bytes = 0;
+	char line[128];
+	FILE *file;
+
+	snprintf(line, sizeof(line), "/proc/self/fdinfo/%d", bpf_map__fd(map));
+	file = fopen(line, "re");
+	if (!file)
+		return 0;
+	while (fgets(line, sizeof(line), file))
+		if (sscanf(line, "memlock: %llu", &bytes) == 1)
+			break;
+	fclose(file);
+	return bytes;
+}
+
+unsigned long long programs_memory(const struct nat64_bpf *programs)
+{
+	return memlock(programs->maps.mappings) + memlock(programs->maps.by_v6) + memlock(programs->maps.pool) +
+	       memlock(programs->maps.stats);
+}

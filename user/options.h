@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* options.h - the command line: a table of options, and what they come to */
+#ifndef NAT64_OPTIONS_H
+#define NAT64_OPTIONS_H
+
+#include <stddef.h>
+
+#include "addr.h"
+
+/* A TOS or traffic class to be written instead of the one that came */
+struct octet {
+	__u8 set;
+	__u8 value;
+};
+
+struct options {
+	char interface[128]; /* ALTIFNAMSIZ: alternative names are longer than IFNAMSIZ */
+	struct prefix4 v4_prefix;
+	struct prefix6 v6_prefix;
+	struct prefix6 *allowed;
+	size_t n_allowed;
+	__u32 timeout; /* seconds */
+	__be32 icmp_src;
+	__u32 lowest_ipv6_mtu;
+	struct octet tos;
+	struct octet tclass;
+	bool wkp_strict;
+	bool unload;
+	bool verbose;
+	bool help;
+	bool version;
+};
+
+enum need {
+	OPTIONAL,
+	NEEDED_TO_LOAD,
+	NEEDED,
+};
+
+/* One option: parsing, the check for what is missing, --help and the completion all come from this. */
+struct option_spec {
+	char letter; /* 0: has none */
+	const char *name;
+	const char *arg; /* what --help calls its argument; NULL: takes none */
+	const char *help;
+	/* Reads arg into *value, which is zero and as large as the field. NULL for a flag (bool). */
+	int (*parse)(const char *arg, void *value, struct reason *why);
+	size_t offset; /* of the field in struct options */
+	size_t size;
+	/* For an option that can be given many times: takes a value over. Otherwise the field is simply set. */
+	int (*append)(struct options *o, const void *value);
+	enum need need;
+	const char *missing; /* what to say if it is needed and not there */
+};
+
+/* Values as the options want them, for .parse and .append */
+int parse_interface(const char *arg, void *value, struct reason *why);
+int parse_pool(const char *arg, void *value, struct reason *why);
+int parse_nat64_prefix(const char *arg, void *value, struct reason *why);
+int parse_allowed(const char *arg, void *value, struct reason *why);
+int append_allowed(struct options *o, const void *value);
+int parse_timeout(const char *arg, void *value, struct reason *why);
+int parse_icmp_src(const char *arg, void *value, struct reason *why);
+int parse_mtu(const char *arg, void *value, struct reason *why);
+int parse_octet(const char *arg, void *value, struct reason *why);
+
+/* Reads the command line into *o, which holds the defaults. The table ends with an entry without name. Stops at -h
+ * and -V. Returns 0, or a negative errno after having said what is wrong. options_free() in either case. */
+int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o);
+void options_free(struct options *o);
+
+/* The list of options on stdout, a line each. */
+void options_help(const struct option_spec *table);
+
+/* The configuration that the options ask for, but for what depends on the interface. */
+void options_config(const struct options *o, struct nat64_config *cfg);
+
+/* Addresses of the pool that are given out: not its network and broadcast address, unless it is a /31. */
+__u32 options_pool_size(const struct options *o);
+
+#endif

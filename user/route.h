@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* route.h - the route that leads the IPv4 prefix to the translator, and the neighbour that it goes via
+ *
+ * On Ethernet the route goes via the network address of the NAT64 prefix, for which there is a permanent neighbour of
+ * a made-up MAC address: so the kernel need not resolve the hosts of the IPv4 prefix, which nobody would answer for.
+ * No frame to that MAC address ever leaves: the egress program gives each packet its real next hop.
+ * Both are found again by interface and protocol number (NAT64_RT_PROTOCOL). */
+#ifndef NAT64_ROUTE_H
+#define NAT64_ROUTE_H
+
+#include "addr.h"
+#include "link.h"
+#include "netlink.h"
+
+struct route {
+	struct prefix4 dst;
+	bool has_via;
+	union nat64_v6 via;
+	__u32 mtu;
+};
+
+/* Room for what a translator may have left behind, were it killed again and again in the midst of reconfigurations */
+#define ROUTES_MAX 16
+
+/* The routes and neighbours of ours on an interface. */
+struct routes {
+	struct route route[ROUTES_MAX];
+	size_t n_routes;
+	union nat64_v6 neigh[ROUTES_MAX];
+	size_t n_neighs;
+	bool neigh_stale; /* the kernel remembers that nobody answered for the address wanted */
+};
+
+/* The route that a translator wants, in *route. 0, or a negative errno with *why if the NAT64 prefix is routed to
+ * another interface. */
+int route_wanted(struct nl *nl, const struct link *link, struct prefix4 v4_prefix, struct prefix6 v6_prefix,
+		 struct route *route, struct reason *why);
+
+/* Finds what is ours on the interface. With a wanted route, also checks that nothing of others is in its way: 0, or a
+ * negative errno with *why naming it. */
+int routes_find(struct nl *nl, const struct link *link, const struct route *wanted, struct routes *r,
+		struct reason *why);
+
+/* The one of ours with the same destination, or NULL. */
+const struct route *routes_same_dst(const struct routes *r, const struct route *wanted);
+bool routes_have_neigh(const struct routes *r, const union nat64_v6 *addr);
+bool route_equal(const struct route *a, const struct route *b);
+
+/* 0 or a negative errno. Without replace, an existing one is an error. */
+int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace);
+int route_del(struct nl *nl, const struct link *link, const struct route *route);
+int neigh_set(struct nl *nl, const struct link *link, const union nat64_v6 *addr, bool replace);
+int neigh_del(struct nl *nl, const struct link *link, const union nat64_v6 *addr);
+
+#endif

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* setup.c - loading, reconfiguring and unloading a translator as a whole */
+#include <errno.h>
+#include <string.h>
+
+#include "check.h"
+#include "load.h"
+#include "route.h"
+#include "setup.h"
+#include "tc.h"
+
+/* What is there, what is wanted, and what this run has done: all that a step back needs. */
+struct setup {
+	struct nl *nl;
+	const struct link *link;
+	const struct options *o;
+
+	/* found */
+	enum tc_qdisc qdisc;
+	struct tc_filter filter[NAT64_WAYS];
+	struct routes routes;
+	struct loaded loaded;
+
+	/* wanted */
+	struct route route;
+	struct nat64_bpf *programs;
+	bool kept_state;
+	struct reason lost_state; /* why not */
+
+	/* done */
+	bool clsact_made;
+	bool neigh_made;
+	bool route_set;
+	bool filter_set[NAT64_WAYS];
+};
+
+static bool is_loaded(const struct setup *s)
+{
+	return s->filter[NAT64_6TO4].ours || s->filter[NAT64_4TO6].ours;
+}
+
+/* Is the clsact qdisc of nat64's making? */
+static bool is_clsact_ours(const struct setup *s)
+{
+	return s->clsact_made || s->filter[NAT64_6TO4].made_clsact || s->filter[NAT64_4TO6].made_clsact;
+}
+
+static int find_filters(struct setup *s)
+{
+	int err = tc_qdisc_find(s->nl, s->link, &s->qdisc);
+
+	for (int way = 0; !err && way < NAT64_WAYS; way++)
+		err = tc_filter_find(s->nl, s->link, way, &s->filter[way]);
+	return err ? msg_fail(err, "%s: cannot list its filters: %s", s->link->name, nl_error(s->nl, err)) : 0;
+}
+
+/* Everything that can be known to fail before anything is changed. */
+static int check(struct setup *s)
+{
+	const char *name = s->link->name;
+	struct reason why = { "" };
+	int err;
+
+	if (link_check(s->link, &why) || check_capabilities(TASK_LOAD, &why))
+		return msg_fail(-EINVAL, "%s: %s", name, why.text);
+	err = find_filters(s);
+	if (err)
+		return err;
+	if (s->qdisc == TC_QDISC_INGRESS)
+		return msg_fail(-EEXIST,
+				"%s: it has an ingress qdisc, and can have no clsact qdisc beside it "
+				"(tc qdisc del dev %s ingress)",
+				name, name);
+	for (int way = 0; way < NAT64_WAYS; way++)
+		if (s->filter[way].foreign.text[0])
+			return msg_fail(-EEXIST, "%s: %s", name, s->filter[way].foreign.text);
+	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
+		return msg_fail(-EPERM, "%s: %s", name, why.text);
+	err = check_addresses(s->nl, s->link, s->o, &why);
+	err = err ? err : route_wanted(s->nl, s->link, s->o->v4_prefix, s->o->v6_prefix, &s->route, &why);
+	err = err ? err : routes_find(s->nl, s->link, &s->route, &s->routes, &why);
+	return err ? msg_fail(err, "%s", why.text) : 0;
+}
+
+static int load(struct setup *s)
+{
+	__u32 id[NAT64_WAYS] = { s->filter[NAT64_6TO4].prog_id, s->filter[NAT64_4TO6].prog_id };
+	struct nat64_config cfg;
+	struct reason why = { "" };
+	int err;
+
+	options_config(s->o, &cfg);
+	cfg.ifindex = s->link->index;
+	cfg.mtu = s->link->mtu;
+	cfg.l3 = s->link->l3;
+	err = loaded_open(id, &s->loaded, &why);
+	if (!err)
+		err = programs_load(s->o, &cfg, &s->loaded, &s->programs, &s->kept_state, &why);
+	s->lost_state = why;
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
+static int add_clsact(struct setup *s)
+{
+	int err;
+
+	if (s->qdisc == TC_QDISC_CLSACT)
+		return 0;
+	err = tc_clsact_add(s->nl, s->link);
+	if (err == -ENOENT)
+		return msg_fail(err, "%s: the kernel has no clsact qdisc (CONFIG_NET_SCH_INGRESS)", s->link->name);
+	if (err)
+		return msg_fail(err, "%s: cannot add a clsact qdisc: %s", s->link->name, nl_error(s->nl, err));
+	s->clsact_made = true;
+	return 0;
+}
+
+static int add_neigh(struct setup *s)
+{
+	int err;
+
+	if (!s->route.has_via || routes_have_neigh(&s->routes, &s->route.via))
+		return 0;
+	err = neigh_set(s->nl, s->link, &s->route.via, s->routes.neigh_stale);
+	if (err)
+		return msg_fail(err, "%s: cannot add the neighbour %s: %s", s->link->name,
+				text6((struct prefix6){ s->route.via, 128 }).s, nl_error(s->nl, err));
+	s->neigh_made = true;
+	return 0;
+}
+
+static int add_route(struct setup *s)
+{
+	const struct route *old = routes_same_dst(&s->routes, &s->route);
+	int err;
+
+	if (old && route_equal(old, &s->route))
+		return 0;
+	err = route_set(s->nl, s->link, &s->route, old);
+	if (err)
+		return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(s->route.dst).s,
+				nl_error(s->nl, err));
+	s->route_set = true;
+	return 0;
+}
+
+static int attach(struct setup *s, enum nat64_way way)
+{
+	int err;
+
+	err = tc_filter_set(s->nl, s->link, way, programs_fd(s->programs, way), is_clsact_ours(s), s->filter[way].ours);
+	if (err == -ENOENT)
+		return msg_fail(err, "%s: the kernel has no BPF filters for tc (CONFIG_NET_CLS_BPF)", s->link->name);
+	if (err)
+		return msg_fail(err, "%s: cannot attach to the %s hook: %s", s->link->name, tc_hook(way),
+				nl_error(s->nl, err));
+	s->filter_set[way] = true;
+	return 0;
+}
+
+static void undone(const struct setup *s, const char *what, int err)
+{
+	if (err)
+		msg_warn("%s: cannot undo: %s: %s", s->link->name, what, nl_error(s->nl, err));
+}
+
+/* Back to what was there before, in reverse. */
+static void undo(struct setup *s)
+{
+	const struct route *old = routes_same_dst(&s->routes, &s->route);
+
+	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
+		if (!s->filter_set[way])
+			continue;
+		if (s->filter[way].ours)
+			undone(s, tc_hook(way),
+			       tc_filter_set(s->nl, s->link, way, s->loaded.program[way], s->filter[way].made_clsact,
+					     true));
+		else
+			undone(s, tc_hook(way), tc_filter_del(s->nl, s->link, way));
+	}
+	if (s->route_set && old)
+		undone(s, "route", route_set(s->nl, s->link, old, true));
+	else if (s->route_set)
+		undone(s, "route", route_del(s->nl, s->link, &s->route));
+	if (s->neigh_made)
+		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->route.via));
+	if (s->clsact_made)
+		undone(s, "clsact", tc_clsact_del(s->nl, s->link));
+}
+
+/* Routes and neighbours of ours that are not wanted (any more). Returns the first error. */
+static int remove_routes(struct setup *s, const struct route *wanted)
+{
+	int first = 0;
+	int err;
+
+	for (size_t i = 0; i < s->routes.n_routes; i++) {
+		const struct route *route = &s->routes.route[i];
+
+		if (wanted && route->dst.addr == wanted->dst.addr && route->dst.len == wanted->dst.len)
+			continue;
+		err = route_del(s->nl, s->link, route);
+		if (err && !first)
+			first = msg_fail(err, "%s: cannot remove the route to %s: %s", s->link->name,
+					 text4(route->dst).s, nl_error(s->nl, err));
+	}
+	for (size_t i = 0; i < s->routes.n_neighs; i++) {
+		const union nat64_v6 *addr = &s->routes.neigh[i];
+
+		if (wanted && wanted->has_via && !memcmp(addr, &wanted->via, sizeof(*addr)))
+			continue;
+		err = neigh_del(s->nl, s->link, addr);
+		if (err && !first)
+			first = msg_fail(err, "%s: cannot remove the neighbour %s: %s", s->link->name,
+					 text6((struct prefix6){ *addr, 128 }).s, nl_error(s->nl, err));
+	}
+	return first;
+}
+
+/* What is loaded now, for -v */
+static void tell(const struct setup *s)
+{
+	const char *dev = s->link->name;
+
+	msg_info("%s: %s", dev, is_loaded(s) ? "reconfigured" : "loaded");
+	msg_info("  NAT64 prefix  %s", text6(s->o->v6_prefix).s);
+	msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
+	for (size_t i = 0; i < s->o->n_allowed; i++)
+		msg_info("  allowed       %s", text6(s->o->allowed[i]).s);
+	msg_info("  time-out      %u s", s->o->timeout);
+	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->route.mtu);
+	msg_info("  mappings      %s, %llu kB of memory", s->kept_state ? "kept" : "none yet",
+		 (programs_memory(s->programs) + 1023) / 1024);
+	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
+}
+
+int setup_load(struct nl *nl, const struct link *link, const struct options *o)
+{
+	struct setup s = { .nl = nl, .link = link, .o = o, .loaded = { { -1, -1 }, -1, -1, -1, -1 } };
+	int err;
+
+	err = check(&s);
+	err = err ? err : load(&s);
+	if (err)
+		goto out;
+	err = add_clsact(&s);
+	err = err ? err : add_neigh(&s);
+	err = err ? err : add_route(&s);
+	err = err ? err : attach(&s, NAT64_6TO4);
+	err = err ? err : attach(&s, NAT64_4TO6);
+	if (err) {
+		undo(&s);
+		goto out;
+	}
+	remove_routes(&s, &s.route);
+	if (is_loaded(&s) && !s.kept_state)
+		msg_note("%s: the mappings that were there are gone: %s", link->name, s.lost_state.text);
+	check_forwarding(link);
+	tell(&s);
+out:
+	programs_close(s.programs);
+	loaded_close(&s.loaded);
+	return err;
+}
+
+int setup_unload(struct nl *nl, const struct link *link)
+{
+	struct setup s = { .nl = nl, .link = link };
+	unsigned int others = 0;
+	struct reason why = { "" };
+	int err;
+
+	if (check_capabilities(TASK_UNLOAD, &why))
+		return msg_fail(-EPERM, "%s: %s", link->name, why.text);
+	err = find_filters(&s);
+	if (err)
+		return err;
+	err = routes_find(nl, link, NULL, &s.routes, &why);
+	if (err)
+		return msg_fail(err, "%s: %s", link->name, why.text);
+	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs)
+		return msg_fail(-ENOENT, "nothing loaded on %s", link->name);
+	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
+		others += s.filter[way].others;
+		err = s.filter[way].ours ? tc_filter_del(nl, link, way) : 0;
+		if (err)
+			return msg_fail(err, "%s: cannot detach from the %s hook: %s", link->name, tc_hook(way),
+					nl_error(nl, err));
+	}
+	err = remove_routes(&s, NULL);
+	if (!err && is_clsact_ours(&s) && !others) {
+		err = tc_clsact_del(nl, link);
+		if (err)
+			msg_fail(err, "%s: cannot remove the clsact qdisc: %s", link->name, nl_error(nl, err));
+	}
+	if (!err)
+		msg_info("%s: unloaded", link->name);
+	return err;
+}

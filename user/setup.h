@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* setup.h - loading, reconfiguring and unloading a translator as a whole */
+#ifndef NAT64_SETUP_H
+#define NAT64_SETUP_H
+
+#include "link.h"
+#include "netlink.h"
+#include "options.h"
+
+/* Loads the translator that the options ask for, or puts it in the place of the one that is there, in one step and
+ * with its mappings. On failure the machine is left as it was. 0, or a negative errno after having said why. */
+int setup_load(struct nl *nl, const struct link *link, const struct options *o);
+
+/* Takes away all that nat64 made on the interface, and nothing else. 0, or a negative errno after having said why;
+ * -ENOENT: there was nothing. */
+int setup_unload(struct nl *nl, const struct link *link);
+
+#endif
