@@ -38,32 +38,39 @@ const volatile struct nat64_config cfg;
 #include "headers/state.h"
 #include "headers/parse.h"
 #include "headers/l4.h"
+#include "headers/answer.h"
 #include "headers/icmp.h"
 #include "headers/xlat64.h"
 #include "headers/xlat46.h"
 #include "headers/out.h"
 #include "headers/frag.h"
 
+/* The last thing done with a packet of ours. */
+static __always_inline int finish(enum nat64_way way, int verdict, const struct pkt *p)
+{
+	count(way, verdict, p->ip_len);
+	return verdict == NAT64_PASS || p->answer ? p->act : TC_ACT_SHOT;
+}
+
 SEC("tc")
 int nat64_6to4(struct __sk_buff *skb)
 {
 	const struct ipv6hdr *h;
 	struct pkt p;
-	int verdict;
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
+	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
-	p.ip_len = 0;
-	verdict = translate64(skb, &p, h);
-	return finish(NAT64_6TO4, verdict, p.ip_len, TC_ACT_OK);
+	p.ip_len = p.answer = 0;
+	p.act = TC_ACT_OK;
+	return finish(NAT64_6TO4, translate64(skb, &p, h), &p);
 }
 
-static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h, int *act)
+static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct hop hop;
 
@@ -71,27 +78,25 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 	TRY(find_hop(skb, p, &hop));
 	if (p->cut)
 		TRY(cut(skb, p, &hop));
-	*act = send_to(&hop);
+	p->act = send_to(&hop);
 	return NAT64_PASS;
 }
 
 SEC("tc")
 int nat64_4to6(struct __sk_buff *skb)
 {
-	int verdict, act = TC_ACT_SHOT;
 	const struct iphdr *h;
 	struct pkt p;
 
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || !in_pool(h->daddr))
+	if (!h || h->version != 4 || !in_pool(h->daddr))
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
-	p.ip_len = 0;
-	verdict = translate_and_send46(skb, &p, h, &act);
-	return finish(NAT64_4TO6, verdict, p.ip_len, act);
+	p.ip_len = p.answer = 0;
+	return finish(NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
 char LICENSE[] SEC("license") = "GPL";

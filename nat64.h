@@ -85,7 +85,7 @@ struct nat64_pool {
 struct nat64_lpm6 {
 	__u32 len;			/* prefix length, host byte order */
 	union nat64_v6 v6;
-};
+} __attribute__((packed));		/* the kernel takes all behind .len for the key: no padding */
 
 /* Why a packet of ours was dropped. One list; the enum, names, status, JSON, the manual's table and the tests' check
  * come from it. X(enumerator, name, what it means) */

@@ -118,29 +118,30 @@ static __always_inline bool v4_illegal(__be32 v4)
 	return a >= 0xe0000000 || v4_in(a, 0, 8) || v4_in(a, 0x7f000000, 8) || v4_in(a, 0xa9fe0000, 16);
 }
 
-/* Multicast, link-local, unspecified, loopback, IPv4-compatible, IPv4-mapped, or itself a translated address. */
+/* Multicast, link-local, unspecified, loopback, IPv4-mapped, or itself a translated address. */
 static __always_inline bool v6_illegal(const union nat64_v6 *a)
 {
 	if (a->b[0] == 0xff || (a->b[0] == 0xfe && (a->b[1] & 0xc0) == 0x80))
 		return true;
-	if (!a->d[0] && (!a->w[2] || a->w[2] == bpf_htonl(0xffff)))
+	if (!a->d[0] && (a->w[2] == bpf_htonl(0xffff) || (!a->w[2] && bpf_ntohl(a->w[3]) <= 1)))
 		return true;
 	return in_nat64_prefix(a);
 }
 
 /* RFC 6052 section 3.1: the well-known prefix does not stand for non-global IPv4 addresses. The list is that of the
- * IANA special-purpose registry (RFC 6890) where "global" is false; v4_illegal has the rest. Addresses of our own
- * pool are excepted: hairpinning would not work otherwise. */
+ * IANA special-purpose registry (RFC 6890) where "global" is not true; v4_illegal has the rest. Our own addresses are
+ * excepted: hairpinning would not work otherwise. */
 static __always_inline bool v4_strict_illegal(__be32 v4)
 {
 	__u32 a = bpf_ntohl(v4);
 
 	if (!cfg.wkp_strict || cfg.v6_len != 96 || cfg.v6_prefix.w[0] != bpf_htonl(0x64ff9b) || cfg.v6_prefix.w[1] ||
-	    cfg.v6_prefix.w[2] || in_pool(v4))
+	    cfg.v6_prefix.w[2] || in_pool(v4) || v4 == cfg.icmp_src)
 		return false;
-	return v4_in(a, 0x0a000000, 8) || v4_in(a, 0x64400000, 10) || v4_in(a, 0xac100000, 12) ||
-	       v4_in(a, 0xc0000000, 24) || v4_in(a, 0xc0000200, 24) || v4_in(a, 0xc0a80000, 16) ||
-	       v4_in(a, 0xc6120000, 15) || v4_in(a, 0xc6336400, 24) || v4_in(a, 0xcb007100, 24);
+	return v4_illegal(v4) || v4_in(a, 0xc0586300, 24) || v4_in(a, 0x0a000000, 8) || v4_in(a, 0x64400000, 10) ||
+	       v4_in(a, 0xac100000, 12) || v4_in(a, 0xc0000000, 24) || v4_in(a, 0xc0000200, 24) ||
+	       v4_in(a, 0xc0a80000, 16) || v4_in(a, 0xc6120000, 15) || v4_in(a, 0xc6336400, 24) ||
+	       v4_in(a, 0xcb007100, 24);
 }
 
 #endif

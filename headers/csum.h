@@ -57,12 +57,14 @@ static __always_inline int csum_update(struct __sk_buff *skb, __u32 off, csum_t 
 											     : NAT64_PASS;
 }
 
+#define SCRATCH 2048
+
 /* Room for a piece of a packet, and 3 bytes to round it up. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, __u8[516]);
+	__type(value, __u8[SCRATCH + 4]);
 } scratch SEC(".maps");
 
 /* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
@@ -84,8 +86,8 @@ __noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
 		len -= 512;
 	}
 	if (len) {
-		asm volatile("" : "+r"(len)); /* else clang checks a copy and uses the other */
-		if (len == 0 || len >= 512 || bpf_skb_load_bytes(skb, off, b, len))
+		len = pkt_bounded(len, 512);
+		if (bpf_skb_load_bytes(skb, off, b, len))
 			return -1;
 		b[len] = b[len + 1] = b[len + 2] = 0;
 		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, (len + 3) & ~3U, 0);

@@ -10,15 +10,15 @@
 
 #include "out.h"
 
-#define PIECE_MARK	0x6e363466
-#define PIECES_MAX	64	/* of 65515 bytes at 1232 each: 54 */
-#define ADJUST_MAX	4088	/* what one bpf_skb_adjust_room may remove, in units of 8 bytes */
+#define PIECE_MARK 0x6e363466
+#define PIECES_MAX 64	/* of 65515 bytes at 1232 each: 54 */
+#define ADJUST_MAX 4088 /* what one bpf_skb_adjust_room may remove, in units of 8 bytes */
 
 struct piece {
-	__u32 waiting;		/* 1: a nested run is to take it */
-	__u32 off;		/* of the payload, bytes, a multiple of 8 */
+	__u32 waiting; /* 1: a nested run is to take it */
+	__u32 off;     /* of the payload, bytes, a multiple of 8 */
 	__u32 len;
-	__u32 mark;		/* the packet's own mark */
+	__u32 mark; /* the packet's own mark */
 	struct hop hop;
 };
 
@@ -108,9 +108,10 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 	c->waiting = 0;
 	skb->mark = c->mark;
 	verdict = take_piece(skb, c->off, c->len, false);
-	if (verdict != NAT64_PASS)
-		return finish(NAT64_4TO6, verdict, 0, TC_ACT_SHOT);
-	return send_to(&c->hop);
+	if (verdict == NAT64_PASS)
+		return send_to(&c->hop);
+	count(NAT64_4TO6, verdict, 0);
+	return TC_ACT_SHOT;
 }
 
 /* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. */

@@ -11,28 +11,26 @@
 #ifndef NAT64_ICMP_H
 #define NAT64_ICMP_H
 
-#include "l4.h"
+#include "answer.h"
 
-#define ICMP4_ERROR_MAX	576	/* whole IPv4 packet, RFC 1812 section 4.3.2.3 */
-#define ICMP6_ERROR_MAX	1280	/* whole IPv6 packet, RFC 4443 section 2.4 (c) */
-#define QUOTE_MIN	128	/* quoted packet with extensions behind it, RFC 4884 section 3 */
-#define EXTENSIONS_MAX	508	/* the most that we carry */
+#define QUOTE_MIN 128 /* quoted packet with extensions behind it, RFC 4884 section 3 */
 
 /* A quoted packet in its new form, and what it takes to get there. */
 struct quote {
-	__u32 at;		/* quoted IP header, from skb->data */
-	__u32 len;		/* the quoted packet as far as it is quoted, old form */
-	__u32 extensions;	/* bytes behind it, that follow the quoted packet at .at + .len */
-	__u32 old_header;	/* quoted IP header, with extension headers or options */
+	__u32 at;	  /* quoted IP header, from skb->data */
+	__u32 len;	  /* the quoted packet as far as it is quoted, old form */
+	__u32 extensions; /* bytes behind it */
+	__u32 old_header; /* quoted IP header, with extension headers or options */
 	__u32 new_header;
-	__u32 keep;		/* bytes behind it that are kept */
-	__u32 pad;		/* zero bytes behind these */
-	csum_t diff;		/* change of the ICMP checksum */
-	struct icmp icmp;	/* new ICMP header */
+	__u32 keep;	       /* bytes behind it that are kept */
+	__u32 pad;	       /* zero bytes behind these */
+	__u32 keep_extensions; /* bytes of extensions behind the padding */
+	csum_t diff;	       /* change of the ICMP checksum */
+	struct icmp icmp;      /* new ICMP header */
 	struct {
-		__u8 any;	/* 1: change the quoted transport checksum */
-		__u8 off;	/* from the quoted transport header */
-		__u8 type;	/* quoted ICMP: new type; else 0xff */
+		__u8 any;  /* 1: change the quoted transport checksum */
+		__u8 off;  /* from the quoted transport header */
+		__u8 type; /* quoted ICMP: new type; else 0xff */
 		__sum16 check;
 	} l4;
 };
@@ -64,14 +62,13 @@ static __always_inline __u32 mtu46(__u32 mtu, __u32 quoted_len)
 {
 	/* RFC 1191 section 7: a router that gives no MTU; the largest plateau below the packet that went wrong */
 	if (!mtu)
-		mtu = quoted_len > 65535 ? 65535 :
-		      quoted_len > 32000 ? 32000 :
-		      quoted_len > 17914 ? 17914 :
-		      quoted_len > 8166	 ? 8166 :
-		      quoted_len > 4352	 ? 4352 :
-		      quoted_len > 2002	 ? 2002 :
-		      quoted_len > 1492	 ? 1492 :
-					   1280 - 20;
+		mtu = quoted_len > 32000   ? 32000
+		      : quoted_len > 17914 ? 17914
+		      : quoted_len > 8166  ? 8166
+		      : quoted_len > 4352  ? 4352
+		      : quoted_len > 2002  ? 2002
+		      : quoted_len > 1492  ? 1492
+					   : 1280 - 20;
 	mtu += 20;
 	mtu = mtu < cfg.mtu ? mtu : cfg.mtu;
 	return mtu > 1280 ? mtu : 1280;
@@ -125,8 +122,8 @@ static __always_inline int pointer46(__u32 at)
 	}
 }
 
-/* ICMPv6 error to ICMP, section 5.2. `q`: the quoted packet. */
-static __always_inline int icmp_header64(const struct icmp *old, const struct pkt *q, struct icmp *new)
+/* ICMPv6 error to ICMP, section 5.2; the MTU comes later. */
+static __always_inline int icmp_header64(const struct icmp *old, struct icmp *new)
 {
 	int pointer;
 
@@ -153,7 +150,6 @@ static __always_inline int icmp_header64(const struct icmp *old, const struct pk
 	case 2: /* packet too big */
 		new->type = 3;
 		new->code = 4;
-		new->h[1] = bpf_htons(mtu64(bpf_ntohl(old->rest), q->frag_header));
 		return NAT64_PASS;
 	case 3: /* time exceeded */
 		new->type = 11;
@@ -181,8 +177,8 @@ static __always_inline int icmp_header64(const struct icmp *old, const struct pk
 	}
 }
 
-/* ICMP error to ICMPv6, section 4.2. */
-static __always_inline int icmp_header46(const struct icmp *old, const struct pkt *q, struct icmp *new)
+/* ICMP error to ICMPv6, section 4.2; the MTU comes later. */
+static __always_inline int icmp_header46(const struct icmp *old, struct icmp *new)
 {
 	int pointer;
 
@@ -211,7 +207,6 @@ static __always_inline int icmp_header46(const struct icmp *old, const struct pk
 		case 4: /* fragmentation needed: packet too big */
 			new->type = 2;
 			new->code = 0;
-			new->rest = bpf_htonl(mtu46(bpf_ntohs(old->h[1]), q->ip_len));
 			return NAT64_PASS;
 		case 9: /* administratively prohibited */
 		case 10:
@@ -242,18 +237,15 @@ static __always_inline int icmp_header46(const struct icmp *old, const struct pk
 }
 
 /* Finds the quoted packet and the extensions: `length` is the RFC 4884 field in bytes. */
-static __always_inline int find_quote(const struct pkt *p, __u32 length, __u32 header, struct quote *n)
+static __always_inline void find_quote(const struct pkt *p, __u32 length, struct quote *n)
 {
 	n->at = p->l4_off + sizeof(struct icmp);
 	n->len = p->l4_len - sizeof(struct icmp);
 	n->extensions = 0;
-	if (length) {
-		if (length > n->len)
-			return NAT64_DROP_ICMP_QUOTE;
+	if (length >= QUOTE_MIN && length < n->len) {
 		n->extensions = n->len - length;
 		n->len = length;
 	}
-	return n->len < header ? NAT64_DROP_ICMP_QUOTE : NAT64_PASS;
 }
 
 /* The facts of the quoted IPv6 packet. */
@@ -261,10 +253,11 @@ static __always_inline int load_quote6(struct __sk_buff *skb, struct pkt *q, str
 {
 	struct ipv6hdr h;
 
-	if (pkt_load(skb, n->at, &h, sizeof(h)) != NAT64_PASS || parse6(skb, q, &h, n->at) != NAT64_PASS)
+	if (pkt_load(skb, n->at, &h, sizeof(h)) != NAT64_PASS || h.version != 6 ||
+	    parse6(skb, q, &h, n->at) != NAT64_PASS)
 		return NAT64_DROP_ICMP_QUOTE;
 	n->old_header = IP6_HEADER + q->ext_len;
-	if (n->len < n->old_header || q->proto == IPPROTO_ICMP || q->proto == IPPROTO_IGMP_)
+	if (n->len < n->old_header || q->proto == IPPROTO_ICMP || q->proto == IPPROTO_IGMP_ || q->l4_len > L4_MAX)
 		return NAT64_DROP_ICMP_QUOTE;
 	return NAT64_PASS;
 }
@@ -274,7 +267,8 @@ static __always_inline int load_quote4(struct __sk_buff *skb, struct pkt *q, str
 {
 	struct iphdr h;
 
-	if (pkt_load(skb, n->at, &h, sizeof(h)) != NAT64_PASS || parse4(q, &h, n->at) != NAT64_PASS)
+	if (pkt_load(skb, n->at, &h, sizeof(h)) != NAT64_PASS || h.version != 4 ||
+	    parse4(q, &h, n->at, ~0U) != NAT64_PASS)
 		return NAT64_DROP_ICMP_QUOTE;
 	n->old_header = IP4_HEADER + q->ext_len;
 	if (n->len < n->old_header || q->proto == IPPROTO_ICMPV6 || q->proto == IPPROTO_IGMP_ ||
@@ -314,7 +308,7 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 	if (pkt_load(skb, q->l4_off + at, &n->l4.check, 2) != NAT64_PASS)
 		return NAT64_DROP_ICMP_QUOTE;
 	before = n->l4.check;
-	if (q->proto == IPPROTO_UDP && !before)
+	if (zero_is_none(q->proto) && !before)
 		return NAT64_PASS; /* without checksum */
 	n->l4.any = 1;
 	n->l4.off = at;
@@ -325,19 +319,21 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 	return NAT64_PASS;
 }
 
-/* How much of the quoted packet fits, into `max` bytes with the outer header of `outer`. Extensions stay if they fit
- * whole, the quoted packet padded to `unit` and QUOTE_MIN; else they go, and the length field is 0. */
+/* How much fits into `max` bytes with the outer header of `outer`: what is too much goes from the end. The quoted packet
+ * is padded to `unit` and QUOTE_MIN if extensions follow; `unit` 0: they do not. Returns the length field. */
 static __always_inline __u32 fit_quote(struct quote *n, __u32 max, __u32 outer, __u32 unit)
 {
 	__u32 room = max - outer - sizeof(struct icmp), len;
 
 	n->keep = n->len - n->old_header;
 	n->pad = 0;
-	if (n->extensions) {
+	n->keep_extensions = 0;
+	if (n->extensions && unit) {
 		len = (n->new_header + n->keep + unit - 1) & ~(unit - 1);
 		len = len > QUOTE_MIN ? len : QUOTE_MIN;
-		if (n->extensions <= EXTENSIONS_MAX && len + n->extensions <= room && len <= 255 * unit) {
+		if (len < room) {
 			n->pad = len - n->new_header - n->keep;
+			n->keep_extensions = n->extensions < room - len ? n->extensions : room - len;
 			return len / unit;
 		}
 	}
@@ -346,27 +342,34 @@ static __always_inline __u32 fit_quote(struct quote *n, __u32 max, __u32 outer, 
 	return 0;
 }
 
+/* Length of the quote as it leaves. */
+static __always_inline __u32 quote_len(const struct quote *n)
+{
+	return n->new_header + n->keep + n->pad + n->keep_extensions;
+}
+
 /* Cuts the packet after what is kept of the quoted one, and accounts for what goes. Extensions that stay wait in
  * `scratch` until the packet has its new form. */
-static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n, bool extended)
+static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
 {
-	__u32 end = n->at + n->old_header + n->keep, gone = n->at + n->len + n->extensions - end, zero = 0, len;
+	__u32 quoted_end = n->at + n->old_header + n->keep, zero = 0, len;
+	__u32 gone = n->at + n->len + n->extensions - quoted_end - n->keep_extensions;
 	__u8 *b;
 	int sum;
 
-	if (extended) {
-		b = bpf_map_lookup_elem(&scratch, &zero);
-		len = n->extensions;
-		asm volatile("" : "+r"(len));
-		if (!b || len == 0 || len > EXTENSIONS_MAX || bpf_skb_load_bytes(skb, end, b, len))
-			return NAT64_DROP_ICMP_QUOTE;
-	} else if (gone) {
-		sum = range_sum(skb, end, gone);
+	if (gone) {
+		sum = range_sum(skb, quoted_end + n->keep_extensions, gone);
 		if (sum < 0)
 			return NAT64_DROP_TRUNCATED;
 		n->diff = csum_sub(n->diff, sum);
 	}
-	if (end < skb->len && bpf_skb_change_tail(skb, end, 0))
+	if (n->keep_extensions) {
+		b = bpf_map_lookup_elem(&scratch, &zero);
+		len = pkt_bounded(n->keep_extensions, SCRATCH);
+		if (!b || bpf_skb_load_bytes(skb, quoted_end, b, len))
+			return NAT64_DROP_TRUNCATED;
+	}
+	if (quoted_end < skb->len && bpf_skb_change_tail(skb, quoted_end, 0))
 		return NAT64_DROP_NO_MEMORY;
 	return NAT64_PASS;
 }
@@ -374,11 +377,10 @@ static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n, bool
 /* Puts padding and extensions behind the packet. */
 static __always_inline int put_extensions(struct __sk_buff *skb, const struct quote *n)
 {
-	__u32 zero = 0, at = skb->len + n->pad, len = n->extensions;
+	__u32 zero = 0, at = skb->len + n->pad, len = pkt_bounded(n->keep_extensions, SCRATCH);
 	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
 
-	asm volatile("" : "+r"(len));
-	if (!b || len == 0 || len > EXTENSIONS_MAX || bpf_skb_change_tail(skb, at + len, 0))
+	if (!b || bpf_skb_change_tail(skb, at + len, 0))
 		return NAT64_DROP_NO_MEMORY;
 	return bpf_skb_store_bytes(skb, at, b, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
@@ -405,14 +407,17 @@ static __always_inline int quoted_type(struct __sk_buff *skb, struct pkt *q, con
 	*type = 0xff;
 	if (q->proto != icmp || q->frag_off)
 		return NAT64_PASS;
-	if (n->len - n->old_header < 4 || pkt_load(skb, q->l4_off, &q->icmp, 4) != NAT64_PASS)
+	if (n->len - n->old_header < sizeof(q->icmp) ||
+	    pkt_load(skb, q->l4_off, &q->icmp, sizeof(q->icmp)) != NAT64_PASS)
 		return NAT64_DROP_ICMP_QUOTE;
 	if (q->icmp.type == ask)
 		*type = new_ask;
 	else if (q->icmp.type == reply)
 		*type = new_reply;
-	else
+	else if (icmp == IPPROTO_ICMP ? is_icmp4_error(q->icmp.type) : q->icmp.type < 128)
 		return NAT64_DROP_ICMP_NESTED;
+	else
+		return NAT64_DROP_ICMP_QUOTE;
 	return NAT64_PASS;
 }
 

@@ -5,11 +5,11 @@
 
 #include "parse.h"
 
-#define IPPROTO_IGMP_	2
-#define ICMP6_ECHO	128
-#define ICMP6_REPLY	129
-#define ICMP4_ECHO	8
-#define ICMP4_REPLY	0
+#define IPPROTO_IGMP_ 2
+#define ICMP6_ECHO    128
+#define ICMP6_REPLY   129
+#define ICMP4_ECHO    8
+#define ICMP4_REPLY   0
 
 /* Where the checksum that covers the addresses is in a transport header, or -1 if `proto` has none. */
 static __always_inline int csum_at(__u8 proto)
@@ -32,9 +32,36 @@ static __always_inline bool zero_is_none(__u8 proto)
 	return proto == IPPROTO_UDP || proto == IPPROTO_UDPLITE;
 }
 
+/* RFC 1812 section 4.3.2.7. Those of ICMPv6 are below 128. */
+static __always_inline bool is_icmp4_error(__u8 type)
+{
+	return type == 3 || type == 4 || type == 5 || type == 11 || type == 12;
+}
+
 static __always_inline csum_t icmp_type_sum(__u8 type, __u8 code)
 {
 	return bpf_htons(type << 8 | code);
+}
+
+/* The fixed part of a transport header must be there, if we know the protocol: we change it. */
+static __always_inline int check_l4_header(const struct pkt *p)
+{
+	__u32 least = 0;
+
+	switch (p->proto) {
+	case IPPROTO_TCP:
+		least = 20;
+		break;
+	case IPPROTO_UDP:
+	case IPPROTO_UDPLITE:
+		least = 8;
+		break;
+	case IPPROTO_DCCP:
+		least = 12;
+	}
+	if (p->frag_off || p->l4_len >= least)
+		return NAT64_PASS;
+	return p->frag ? NAT64_DROP_FRAG_BAD : NAT64_DROP_TRUNCATED;
 }
 
 /* Reads the ICMP header. The checksum of a part cannot be translated: it covers the whole in one family, and the
@@ -48,40 +75,32 @@ static __always_inline int load_icmp(struct __sk_buff *skb, struct pkt *p)
 	return pkt_load(skb, p->l4_off, &p->icmp, sizeof(p->icmp));
 }
 
-/* The protocols that do not cross, and of ICMPv6 what is not for one link only (section 5.2). */
-static __always_inline int check_protocol6(struct __sk_buff *skb, struct pkt *p)
+/* Protocols that do not cross, impossible fragments, and transport headers that are cut short. */
+static __always_inline int check_l4_6(struct __sk_buff *skb, struct pkt *p)
 {
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_IGMP_)
 		return NAT64_DROP_PROTOCOL;
+	TRY(check_fragment(p));
+	if (p->l4_len > L4_MAX)
+		return NAT64_DROP_TOO_BIG;
 	if (p->proto != IPPROTO_ICMPV6)
-		return NAT64_PASS;
+		return check_l4_header(p);
 	TRY(load_icmp(skb, p));
 	p->icmp_error = p->icmp.type < 128;
-	if (!p->icmp_error && p->icmp.type != ICMP6_ECHO && p->icmp.type != ICMP6_REPLY)
-		return NAT64_DROP_ICMP_TYPE;
 	return NAT64_PASS;
 }
 
-/* The same for IPv4 (section 4.2). What would be an extension header in IPv6 is no transport protocol. */
-static __always_inline int check_protocol4(struct __sk_buff *skb, struct pkt *p)
+/* The same for IPv4. What would be an extension header in IPv6 is no transport protocol. */
+static __always_inline int check_l4_4(struct __sk_buff *skb, struct pkt *p)
 {
 	if (p->proto == IPPROTO_ICMPV6 || p->proto == IPPROTO_IGMP_ || is_ext_header(p->proto))
 		return NAT64_DROP_PROTOCOL;
+	TRY(check_fragment(p));
 	if (p->proto != IPPROTO_ICMP)
-		return NAT64_PASS;
+		return check_l4_header(p);
 	TRY(load_icmp(skb, p));
-	switch (p->icmp.type) {
-	case ICMP4_ECHO:
-	case ICMP4_REPLY:
-		return NAT64_PASS;
-	case 3: /* destination unreachable */
-	case 11: /* time exceeded */
-	case 12: /* parameter problem */
-		p->icmp_error = 1;
-		return NAT64_PASS;
-	default:
-		return NAT64_DROP_ICMP_TYPE;
-	}
+	p->icmp_error = is_icmp4_error(p->icmp.type);
+	return NAT64_PASS;
 }
 
 /* Changes the type of an ICMP query to `type`, and its checksum by that and by `diff`. */
@@ -99,8 +118,6 @@ static __always_inline int transport_csum(struct __sk_buff *skb, const struct pk
 
 	if (at < 0 || p->frag_off)
 		return NAT64_PASS;
-	if (p->l4_len < (__u32)at + 2)
-		return p->frag ? NAT64_DROP_FRAG_BAD : NAT64_DROP_TRUNCATED;
 	return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);
 }
 
@@ -147,7 +164,7 @@ static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *
 	if (p->proto == IPPROTO_ICMP)
 		return icmp_query(skb, p, p->icmp.type == ICMP4_ECHO ? ICMP6_ECHO : ICMP6_REPLY,
 				  v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
-	if (p->proto == IPPROTO_UDP && !p->frag_off && p->l4_len >= 8) {
+	if (p->proto == IPPROTO_UDP && !p->frag_off) {
 		TRY(pkt_load(skb, p->l4_off + 4, &udp, sizeof(udp)));
 		if (!udp.check)
 			return udp_csum46(skb, p, bpf_ntohs(udp.len), v6);

@@ -5,8 +5,9 @@
 
 #include "state.h"
 
-#define EXT_HEADERS_MAX	8	/* extension headers walked before we give up */
-#define EXT_BYTES_MAX	2032	/* and their length together: one bpf_skb_adjust_room removes twice that */
+#define L4_MAX		(65535 - IP4_HEADER) /* what an IPv4 packet can carry */
+#define EXT_HEADERS_MAX 8		     /* extension headers walked before we give up */
+#define EXT_BYTES_MAX	2032		     /* and their length together: one bpf_skb_adjust_room removes twice that */
 
 /* The first 8 bytes of ICMP and ICMPv6 (RFC 792, RFC 4443). */
 struct icmp {
@@ -15,7 +16,7 @@ struct icmp {
 	__sum16 check;
 	union {
 		__be32 rest;
-		__u8 b[4]; /* pointer: [0] in ICMP; RFC 4884 length: [1] in ICMP, [0] in ICMPv6 */
+		__u8 b[4];   /* pointer: [0] in ICMP; RFC 4884 length: [1] in ICMP, [0] in ICMPv6 */
 		__be16 h[2]; /* MTU: [1] in ICMP */
 	};
 };
@@ -27,22 +28,25 @@ struct icmp {
  *	struct pkt                      .frag_off (bytes), .more, .frag (a fragment), .df
  */
 struct pkt {
-	__u32 l4_off;		/* transport header, from skb->data */
-	__u32 l4_len;		/* its length with all that follows, bytes */
-	__u32 ip_len;		/* the whole IP packet */
-	__u16 ext_len;		/* extension headers (with the fragment header) or IPv4 options, bytes */
-	__u16 frag_off;		/* bytes */
-	__u16 cut;		/* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
-	__u32 id;		/* identification, host byte order */
-	__u8 frag_header;	/* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
-	__u8 frag;		/* 1: part of a packet */
-	__u8 more;		/* 1: not the last part */
-	__u8 df;		/* 1: IPv4 DF */
-	__u8 tos;		/* TOS or traffic class */
-	__u8 ttl;		/* TTL or hop limit */
-	__u8 proto;		/* transport protocol, as the packet has it */
-	__u8 icmp_error;	/* 1: an ICMP error message */
-	struct icmp icmp;	/* if it is ICMP */
+	__u32 l4_off;	     /* transport header, from skb->data */
+	__u32 l4_len;	     /* its length with all that follows, bytes */
+	__u32 ip_len;	     /* the whole IP packet */
+	__u16 ext_len;	     /* extension headers (with the fragment header) or IPv4 options, bytes */
+	__u16 frag_off;	     /* bytes */
+	__u16 segments_left; /* where that field of a routing header is that cannot be skipped */
+	__u16 cut;	     /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
+	__u32 id;	     /* identification, host byte order */
+	__u8 frag_header;    /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
+	__u8 frag;	     /* 1: part of a packet */
+	__u8 more;	     /* 1: not the last part */
+	__u8 df;	     /* 1: IPv4 DF */
+	__u8 tos;	     /* TOS or traffic class */
+	__u8 ttl;	     /* TTL or hop limit */
+	__u8 proto;	     /* transport protocol, as the packet has it */
+	__u8 icmp_error;     /* 1: an ICMP error message */
+	__u8 answer;	     /* 1: dropped, and what is left of it is our answer */
+	int act;	     /* what the program returns for it unless it is dropped without an answer */
+	struct icmp icmp;    /* if it is ICMP */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
 };
@@ -53,31 +57,29 @@ static __always_inline bool is_ext_header(__u8 proto)
 	       proto == IPPROTO_FRAGMENT;
 }
 
-/* Sets the transport's place and length, given the length of all headers before it. */
-static __always_inline int set_l4(struct pkt *p, __u32 l3, __u32 header)
+/* What may not follow a fragment header, though it is copied as a protocol elsewhere (IANA ipv6-parameters). */
+static __always_inline bool is_ext_behind_fragment(__u8 proto)
 {
-	if (p->ip_len < header)
-		return NAT64_DROP_BAD_HEADER;
-	p->l4_off = l3 + header;
-	p->l4_len = p->ip_len - header;
-	return NAT64_PASS;
+	return is_ext_header(proto) || proto == IPPROTO_AH || proto == IPPROTO_MH || proto == 139 /* HIP */ ||
+	       proto == 140 /* shim6 */;
 }
 
-/* A fragment has some payload, in units of 8 bytes unless it is the last one, and ends within 64 kB (RFC 791,
- * RFC 8200 section 4.5). */
+/* A fragment has some payload, in units of 8 bytes unless it is the last one, and ends where an IPv4 packet can
+ * (RFC 791, RFC 8200 section 4.5). */
 static __always_inline int check_fragment(const struct pkt *p)
 {
 	if (!p->frag)
 		return NAT64_PASS;
-	if (!p->l4_len || (p->more && p->l4_len & 7) || p->frag_off + p->l4_len > 65535)
+	if (!p->l4_len || (p->more && p->l4_len & 7) || p->frag_off + p->l4_len > L4_MAX)
 		return NAT64_DROP_FRAG_BAD;
 	return NAT64_PASS;
 }
 
 /* Walks the extension headers of the IPv6 header at `l3`, of which p->proto is the Next Header. RFC 7915 section 5.1:
  * hop-by-hop options, destination options and a routing header with no segments left are skipped; what follows a
- * fragment header must not be another extension header, ESP excepted (section 5.1.1). */
-static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u32 l3)
+ * fragment header must not be another extension header, ESP excepted (section 5.1.1).
+ * `any_routing`: segments left do not matter. */
+static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u32 l3, bool any_routing)
 {
 	__u32 off = IP6_HEADER, i;
 	__u8 next = p->proto;
@@ -95,9 +97,9 @@ static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u
 	} h;
 
 	for (i = 0; i < EXT_HEADERS_MAX && is_ext_header(next); i++) {
+		if (off + sizeof(h) > p->ip_len)
+			return NAT64_DROP_TRUNCATED;
 		TRY(pkt_load(skb, l3 + off, &h, sizeof(h)));
-		if (next == IPPROTO_ROUTING && h.routing.left)
-			return NAT64_DROP_ROUTING;
 		if (next == IPPROTO_FRAGMENT) {
 			p->frag_header = 1;
 			p->frag_off = bpf_ntohs(h.frag) & 0xfff8;
@@ -106,9 +108,15 @@ static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u
 			p->id = bpf_ntohl(h.id);
 			next = h.next;
 			off += FRAG_HEADER;
-			if (is_ext_header(next) || next == IPPROTO_AH || next == IPPROTO_MH)
+			if (is_ext_behind_fragment(next))
 				return NAT64_DROP_EXT_HEADER;
 			break;
+		}
+		if (off + (h.len + 1) * 8 > p->ip_len)
+			return NAT64_DROP_TRUNCATED;
+		if (next == IPPROTO_ROUTING && h.routing.left && !any_routing) {
+			p->segments_left = off + 3;
+			return NAT64_DROP_ROUTING;
 		}
 		next = h.next;
 		off += (h.len + 1) * 8;
@@ -125,8 +133,6 @@ static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const st
 {
 	__be32 first = *(const __be32 *)h;
 
-	if (h->version != 6)
-		return NAT64_DROP_BAD_HEADER;
 	p->tos = bpf_ntohl(first) >> 20;
 	p->ttl = h->hop_limit;
 	__builtin_memcpy(&p->saddr6, &h->saddr, sizeof(p->saddr6));
@@ -137,8 +143,10 @@ static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const st
 	p->frag_off = 0;
 	p->ext_len = 0;
 	if (is_ext_header(p->proto))
-		TRY(walk_ext_headers(skb, p, l3));
-	return set_l4(p, l3, IP6_HEADER + p->ext_len);
+		TRY(walk_ext_headers(skb, p, l3, false));
+	p->l4_off = l3 + IP6_HEADER + p->ext_len;
+	p->l4_len = p->ip_len - IP6_HEADER - p->ext_len;
+	return NAT64_PASS;
 }
 
 /* RFC 7915 section 4.1: options are skipped, but an unexpired source route (RFC 791: pointer not past the end) is
@@ -173,17 +181,19 @@ static __noinline int walk_options(struct __sk_buff *skb, __u32 off, __u32 len)
 	return NAT64_PASS;
 }
 
-/* The same for an IPv4 header. */
-static __always_inline int parse4(struct pkt *p, const struct iphdr *h, __u32 l3)
+/* The same for an IPv4 header. `there`: how much of the packet there is from `l3` on. */
+static __always_inline int parse4(struct pkt *p, const struct iphdr *h, __u32 l3, __u32 there)
 {
 	__u16 frag = bpf_ntohs(h->frag_off);
 
-	if (h->version != 4 || h->ihl < 5)
+	if (h->ihl < 5)
 		return NAT64_DROP_BAD_HEADER;
 	p->tos = h->tos;
 	p->ttl = h->ttl;
 	p->proto = h->protocol;
 	p->ip_len = bpf_ntohs(h->tot_len);
+	if (there < p->ip_len || there < h->ihl * 4U)
+		return NAT64_DROP_TRUNCATED;
 	p->ext_len = h->ihl * 4 - IP4_HEADER;
 	p->frag_header = p->icmp_error = p->cut = 0;
 	p->frag_off = (frag & 0x1fff) * 8;
@@ -193,7 +203,11 @@ static __always_inline int parse4(struct pkt *p, const struct iphdr *h, __u32 l3
 	p->id = bpf_ntohs(h->id);
 	p->saddr4 = h->saddr;
 	p->daddr4 = h->daddr;
-	return set_l4(p, l3, IP4_HEADER + p->ext_len);
+	if (p->ip_len < h->ihl * 4U)
+		return NAT64_DROP_BAD_HEADER;
+	p->l4_off = l3 + IP4_HEADER + p->ext_len;
+	p->l4_len = p->ip_len - IP4_HEADER - p->ext_len;
+	return NAT64_PASS;
 }
 
 #endif

@@ -13,9 +13,9 @@
 
 #include "addr.h"
 
-#define SECOND	1000000000ULL
-#define GRACE	SECOND
-#define LOOK	64 /* entries that one packet may look at in search of a free one */
+#define SECOND 1000000000ULL
+#define GRACE  SECOND
+#define LOOK   64 /* entries that one packet may look at in search of a free one */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -13,11 +13,11 @@
 #endif
 
 /* Every stage returns NAT64_PASS or the reason to drop (enum nat64_drop); results are out-parameters. */
-#define TRY(stage)                           \
-	do {                                 \
-		int try_ = (stage);          \
-		if (try_ != NAT64_PASS)      \
-			return try_;         \
+#define TRY(stage)                      \
+	do {                            \
+		int try_ = (stage);     \
+		if (try_ != NAT64_PASS) \
+			return try_;    \
 	} while (0)
 
 struct {
@@ -27,22 +27,20 @@ struct {
 	__type(value, struct nat64_stats);
 } stats SEC(".maps");
 
-/* The last thing done with a packet of ours: count it, and say drop or `act`. `bytes`: the IP packet as it came. */
-static __always_inline int finish(enum nat64_way way, int verdict, __u32 bytes, int act)
+/* Counts a packet of ours. `bytes`: the IP packet as it came. */
+static __always_inline void count(enum nat64_way way, int verdict, __u32 bytes)
 {
 	__u32 zero = 0;
 	struct nat64_stats *s = bpf_map_lookup_elem(&stats, &zero);
 
 	if (!s)
-		return TC_ACT_SHOT;
+		return;
 	if (verdict == NAT64_PASS) {
 		s->packets[way]++;
 		s->bytes[way] += bytes;
-		return act;
-	}
-	if (verdict >= 0 && verdict < NAT64_DROP_MAX)
+	} else if (verdict >= 0 && verdict < NAT64_DROP_MAX) {
 		s->drops[way][verdict]++;
-	return TC_ACT_SHOT;
+	}
 }
 
 #endif

@@ -21,14 +21,15 @@ struct header6 {
 /* Both addresses in IPv6. An ICMP error may have an illegal source: it helps to see it (section 4.1). */
 static __always_inline int addresses46(struct pkt *p)
 {
-	if (!p->icmp_error) {
-		if (v4_illegal(p->saddr4))
-			return NAT64_DROP_SRC_ILLEGAL;
-		if (v4_strict_illegal(p->saddr4))
-			return NAT64_DROP_NON_GLOBAL;
-	}
+	if (!p->icmp_error && v4_illegal(p->saddr4))
+		return NAT64_DROP_SRC_ILLEGAL;
+	if (v4_strict_illegal(p->saddr4))
+		return NAT64_DROP_NON_GLOBAL;
 	v6_of(p->saddr4, &p->saddr6);
-	return owner_of(p->daddr4, &p->daddr6);
+	TRY(owner_of(p->daddr4, &p->daddr6));
+	if (p->proto == IPPROTO_ICMP && !p->icmp_error && p->icmp.type != ICMP4_ECHO && p->icmp.type != ICMP4_REPLY)
+		return NAT64_DROP_ICMP_TYPE;
+	return NAT64_PASS;
 }
 
 /* The fields of section 4.1; with a fragment header if the packet is a fragment. Hop limit: the IPv4 stack, which had
@@ -87,7 +88,6 @@ static __noinline int icmp_error46(struct __sk_buff *skb, struct pkt *p)
 	struct header6 h;
 	struct pkt *q;
 	struct quote *n;
-	__u32 extended;
 	csum_t v6;
 	__u8 type;
 	int sum;
@@ -97,41 +97,46 @@ static __noinline int icmp_error46(struct __sk_buff *skb, struct pkt *p)
 	q = &w->q;
 	n = &w->n;
 	n->diff = 0;
-	TRY(find_quote(p, p->icmp.b[1] * 4, IP4_HEADER, n));
+	TRY(icmp_header46(&p->icmp, &n->icmp));
+	find_quote(p, p->icmp.b[1] * 4, n);
 	TRY(load_quote4(skb, q, n));
+	if (n->icmp.type == 2)
+		n->icmp.rest = bpf_htonl(mtu46(bpf_ntohs(p->icmp.h[1]), q->ip_len));
 	if (q->saddr4 != p->daddr4)
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr6 = p->daddr6;
+	if (v4_strict_illegal(q->daddr4))
+		return NAT64_DROP_NON_GLOBAL;
 	v6_of(q->daddr4, &q->daddr6);
-	TRY(icmp_header46(&p->icmp, q, &n->icmp));
 	TRY(quoted_type(skb, q, n, IPPROTO_ICMP, ICMP4_ECHO, ICMP4_REPLY, ICMP6_ECHO, ICMP6_REPLY, &type));
 
 	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
 	TRY(quoted_transport(skb, q, n,
-			     type == 0xff ? csum_sub(v6, (csum_t)q->saddr4 + q->daddr4) :
-					    v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6),
+			     type == 0xff ? csum_sub(v6, (csum_t)q->saddr4 + q->daddr4)
+					  : v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6),
 			     type));
 	n->new_header = header46(q, &h);
-	extended = fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 8);
-	if (extended)
-		n->icmp.b[0] = extended; /* of types 1 and 3 only, where nothing else is there */
+	if (n->icmp.type == 1 || n->icmp.type == 3)
+		n->icmp.b[0] = fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 8);
+	else
+		fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 0); /* no length field, no extensions */
 
 	sum = range_sum(skb, n->at, n->old_header);
 	if (sum < 0)
 		return NAT64_DROP_TRUNCATED;
-	p->l4_len = sizeof(struct icmp) + n->new_header + n->keep + (extended ? n->pad + n->extensions : 0);
+	p->l4_len = sizeof(struct icmp) + quote_len(n);
 	n->diff += icmp_header_sum(&n->icmp) + csum_header6(&h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
-		  csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
+		   csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
 	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum);
 	n->icmp.check = p->icmp.check;
-	TRY(cut_tail(skb, n, extended));
+	TRY(cut_tail(skb, n));
 
 	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len));
 	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), &h, q->frag));
 	TRY(put_icmp(skb, n, l3_off() + IP6_HEADER));
 	header46(p, &h);
 	TRY(put_header46(skb, l3_off(), &h, false));
-	return extended ? put_extensions(skb, n) : NAT64_PASS;
+	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
 }
 
 /* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody
@@ -152,14 +157,16 @@ static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
 static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct header6 new;
+	int verdict;
 
-	TRY(parse4(p, h, l3_off()));
-	if (l3_off() + p->ip_len > skb->len)
-		return NAT64_DROP_TRUNCATED;
-	if (p->ext_len)
-		TRY(walk_options(skb, l3_off() + IP4_HEADER, p->ext_len));
-	TRY(check_fragment(p));
-	TRY(check_protocol4(skb, p));
+	TRY(parse4(p, h, l3_off(), skb->len - l3_off()));
+	if (p->ext_len) {
+		verdict = walk_options(skb, l3_off() + IP4_HEADER, p->ext_len);
+		if (verdict == NAT64_DROP_SOURCE_ROUTE)
+			return answer4(skb, p);
+		TRY(verdict);
+	}
+	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p));
 	if (p->icmp_error)
 		return icmp_error46(skb, p);

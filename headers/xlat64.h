@@ -5,18 +5,31 @@
 
 #include "icmp.h"
 
-/* Both addresses in IPv4. An ICMPv6 error may come from a router that has no mapping and shall not get one: RFC 6791
- * gives it an address that stands for all of them. */
-static __always_inline int addresses64(struct pkt *p)
+/* The destination's IPv4 address. That the source is legal shows when it gets a mapping; but of two faults it is the
+ * first to be named. */
+static __always_inline int destination64(struct pkt *p)
 {
-	int verdict;
+	int verdict = NAT64_PASS;
 
 	p->daddr4 = v4_of(&p->daddr6);
 	if (v4_illegal(p->daddr4))
-		return NAT64_DROP_DST_ILLEGAL;
-	if (v4_strict_illegal(p->daddr4))
-		return NAT64_DROP_NON_GLOBAL;
-	verdict = address_for(&p->saddr6, &p->saddr4);
+		verdict = NAT64_DROP_DST_ILLEGAL;
+	else if (v4_strict_illegal(p->daddr4))
+		verdict = NAT64_DROP_NON_GLOBAL;
+	else if (p->proto == IPPROTO_ICMPV6 && !p->icmp_error && p->icmp.type != ICMP6_ECHO &&
+		 p->icmp.type != ICMP6_REPLY)
+		verdict = NAT64_DROP_ICMP_TYPE;
+	if (verdict != NAT64_PASS && v6_illegal(&p->saddr6))
+		return NAT64_DROP_SRC_ILLEGAL;
+	return verdict;
+}
+
+/* The source's IPv4 address. An ICMPv6 error may come from a router that has no mapping and cannot get one: RFC 6791
+ * gives it an address that stands for all of them. */
+static __always_inline int source64(struct pkt *p)
+{
+	int verdict = address_for(&p->saddr6, &p->saddr4);
+
 	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL)) {
 		p->saddr4 = cfg.icmp_src;
 		return NAT64_PASS;
@@ -83,7 +96,7 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 zero = 0;
-	__u32 length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0, extended;
+	__u32 length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
 	struct iphdr outer, inner;
 	struct pkt *q;
@@ -98,22 +111,26 @@ static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 	n = &w->n;
 	n->diff = 0;
 	n->new_header = IP4_HEADER;
-	TRY(find_quote(p, length, IP6_HEADER, n));
+	if (v6_illegal(&p->saddr6))
+		return NAT64_DROP_SRC_ILLEGAL;
+	TRY(icmp_header64(&p->icmp, &n->icmp));
+	find_quote(p, length, n);
 	TRY(load_quote6(skb, q, n));
+	if (p->icmp.type == 2)
+		n->icmp.h[1] = bpf_htons(mtu64(bpf_ntohl(p->icmp.rest), q->frag_header));
 	if (!in_nat64_prefix(&q->saddr6) || v4_of(&q->saddr6) != p->daddr4)
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr4 = p->daddr4;
 	TRY(known_address_for(&q->daddr6, &q->daddr4));
-	TRY(icmp_header64(&p->icmp, q, &n->icmp));
 	TRY(quoted_type(skb, q, n, IPPROTO_ICMPV6, ICMP6_ECHO, ICMP6_REPLY, ICMP4_ECHO, ICMP4_REPLY, &type));
 
 	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
 	TRY(quoted_transport(skb, q, n,
-			     type == 0xff ? csum_sub((csum_t)q->saddr4 + q->daddr4, v6) :
-					    csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
+			     type == 0xff ? csum_sub((csum_t)q->saddr4 + q->daddr4, v6)
+					  : csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
 			     type));
-	extended = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
-	n->icmp.b[1] = extended;
+	TRY(source64(p));
+	n->icmp.b[1] = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
 
 	/* The sum of an IPv4 header is 0: what the checksum loses is the pseudo-header and the quoted IPv6 header. */
 	sum = range_sum(skb, n->at, n->old_header);
@@ -121,35 +138,37 @@ static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 		return NAT64_DROP_TRUNCATED;
 	n->diff += icmp_header_sum(&n->icmp);
 	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
-					  csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
+					    csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
 	n->icmp.check = p->icmp.check;
-	TRY(cut_tail(skb, n, extended));
+	TRY(cut_tail(skb, n));
 
 	header64(q, IP4_HEADER + q->l4_len, &inner);
-	p->l4_len = sizeof(struct icmp) + IP4_HEADER + n->keep + (extended ? n->pad + n->extensions : 0);
+	p->l4_len = sizeof(struct icmp) + quote_len(n);
 	header64(p, IP4_HEADER + p->l4_len, &outer);
 	TRY(replace64(skb, &outer, p->ext_len + n->old_header - IP4_HEADER));
 	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
 	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &inner, sizeof(inner)));
-	return extended ? put_extensions(skb, n) : NAT64_PASS;
+	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
 }
 
 /* The way of an IPv6 packet whose destination is inside the NAT64 prefix. */
 static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
 {
 	struct iphdr new;
+	int verdict;
 	__u32 wire;
 
-	TRY(parse6(skb, p, h, l3_off()));
-	if (l3_off() + p->ip_len > skb->len)
+	if (l3_off() + IP6_HEADER + bpf_ntohs(h->payload_len) > skb->len)
 		return NAT64_DROP_TRUNCATED;
-	if (IP4_HEADER + p->l4_len > 65535)
-		return NAT64_DROP_TOO_BIG;
-	TRY(check_fragment(p));
-	TRY(check_protocol6(skb, p));
-	TRY(addresses64(p));
+	verdict = parse6(skb, p, h, l3_off());
+	if (verdict == NAT64_DROP_ROUTING)
+		return answer6(skb, p);
+	TRY(verdict);
+	TRY(check_l4_6(skb, p));
+	TRY(destination64(p));
 	if (p->icmp_error)
 		return icmp_error64(skb, p);
+	TRY(source64(p));
 	wire = wire_length64(skb, p);
 	TRY(transport64(skb, p));
 	header64(p, wire, &new);

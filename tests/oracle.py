@@ -23,41 +23,43 @@ DECISIONS = [
      "parsed; whether they are cut off is free. Jumbograms (payload length 0 with hop-by-hop header): truncated.",
      "791 3.1, 8200 3"),
     ("order",
-     "A packet with several faults gets the first reason of: IP header lengths; IPv4 options or IPv6 extension headers; "
-     "protocol; fragment-bad; fragment-icmp; transport header present; src-illegal; dst-illegal; non-global; "
-     "not-allowed / no-mapping; UDP without checksum; ICMP type and code, pointer, quote parse, owner of the quote, "
+     "A packet with several faults gets the first reason of: IP header lengths; IPv4 options or IPv6 extension "
+     "headers; protocol; fragment-bad; fragment-icmp; transport header present; src-illegal; dst-illegal; non-global; "
+     "ICMPv6 type of a query; not-allowed / no-mapping; UDP without checksum; ICMP type and code, pointer, quote parse, owner of the quote, "
      "quoted ICMP; pool-full; too-big is with the transport header.",
      "DESIGN: parse, bind, translate"),
     ("fixed-header",
      "The fixed transport header must be there: TCP 20, UDP 8, UDP-Lite 8, DCCP 12, ICMP 8 bytes. Too short in a whole "
-     "packet: truncated; in a first fragment: fragment-bad. Other protocols have no minimum. Transport length fields and "
-     "TCP's data offset are the end host's business, except UDP's length when the checksum must be computed.",
+     "packet: truncated; in a first fragment: fragment-bad. Other protocols have no minimum. Transport length fields "
+     "and TCP's data offset are the end host's business, except UDP's length when the checksum must be computed.",
      "7915 4.5, 5.5"),
     # --- addresses ---
     ("embed-extract",
-     "Extraction ignores the u octet and the suffix, whatever they are (section 2.2: SHOULD ignore the suffix; 2.3: the u "
-     "octet is removed). With /96 they are part of the prefix. Composition sets both to zero.",
+     "Extraction ignores the u octet and the suffix, whatever they are (section 2.2: SHOULD ignore the suffix; 2.3: "
+     "the u octet is removed). With /96 they are part of the prefix. Composition sets both to zero.",
      "6052 2.2, 2.3"),
     ("illegal-v6-source",
      "::, ::1, ::ffff:0:0/96, fe80::/10, ff00::/8 and the NAT64 prefix: src-illegal, also for ICMPv6 errors.",
      "7915 5.1, 4291 2.5"),
     ("illegal-v4",
      "0/8, 127/8, 169.254/16, 224/4, 240/4 (with 255.255.255.255): dst-illegal 6to4, src-illegal 4to6. An ICMPv4 error "
-     "(types 3, 4, 5, 11, 12) from such a source is translated all the same, as 4.1 says for trouble shooting. "
-     "4to6 destinations are inside the pool and need no check; the pool's own network and broadcast address never have "
-     "a mapping.",
+     "(types 3, 4, 5, 11, 12) from such a source is translated all the same, as 4.1 says for trouble shooting. 4to6 "
+     "destinations are inside the pool and need no check; the pool's own network and broadcast address never have a "
+     "mapping.",
      "7915 4.1, 1812 5.3.7, 3927 2.7"),
     ("wkp-strict",
      "Only with prefix 64:ff9b::/96: IPv4 addresses of NON_GLOBAL are dropped as non-global: destination 6to4, source "
-     "4to6 (ICMP errors too: 6052 says MUST), and the destination quoted in an ICMPv4 error. Excepted: the pool and icmp_src.",
+     "4to6 (ICMP errors too: 6052 says MUST), and the destination quoted in an ICMPv4 error. Excepted: the pool and "
+     "icmp_src.",
      "6052 3.1"),
     ("hairpin",
      "The IPv4 source 4to6, and the destination quoted in an ICMPv4 error, are always embedded by RFC 6052, also when "
      "they are inside the pool, so that both hosts see each other through the NAT64 prefix.",
      "7757 4.2.1"),
     ("icmp-source",
-     "ICMPv6 error (type < 128, not a fragment): a mapped source keeps its address; an allowed one without mapping gets a "
-     "mapping like any packet (hops stay distinct in traceroute); if it is not allowed, or the pool is full, icmp_src.",
+     "ICMPv6 error (type < 128, not a fragment): a mapped source keeps its address; an allowed one without mapping "
+     "gets a mapping like any packet (hops stay distinct in traceroute); if it is not allowed, or the pool is full, "
+     "icmp_src.",
      "6791 3.1, 3.2"),
     ("no-mapping-for-drops",
      "A packet that is dropped for another reason takes no address from the pool (allocate() is called last).",
@@ -66,58 +68,64 @@ DECISIONS = [
     ("ttl",
      "Hop limit and TTL are copied: the IPv4 stack, after 6to4 and before 4to6, decrements and answers.",
      "7915 4.1, 5.1"),
-    ("tos", "--tos and --tclass apply to the quoted header in an ICMP error too (same function).", "7915 4.3, 5.3"),
+    ("tos",
+     "--tos and --tclass apply to the quoted header in an ICMP error too (same function).",
+     "7915 4.3, 5.3"),
     ("ident",
      "6to4 without fragment header: the identification is free (ident_free); DF=0 up to 1260 bytes, else 1. With a "
      "fragment header, atomic ones too: low 16 bits copied, DF=0 whatever the size.",
      "7915 5.1, 5.1.1"),
     ("options",
-     "IPv4 options are skipped; a malformed list (length below 2 or beyond the header) is bad-header. LSRR (131) and SSRR "
-     "(137) are unexpired while pointer <= length; shorter than 3 bytes: bad-header. Error 3/5 is due unless the packet is an "
-     "ICMP error, a later fragment, or its source is illegal.",
+     "IPv4 options are skipped; a malformed list (length below 2 or beyond the header) is bad-header. LSRR (131) and "
+     "SSRR (137) are unexpired while pointer <= length; shorter than 3 bytes: bad-header. Error 3/5 is due unless the "
+     "packet is an ICMP error, a later fragment, or its source is illegal.",
      "7915 4.1, 791 3.1, 1812 4.3.2.7"),
     ("ext-headers",
      "Hop-by-hop, routing and destination options headers in any order, at most EXT_HEADERS_MAX including the fragment "
-     "header; more: ext-header. Any hop-by-hop position is accepted; options are not looked at. A header that does not fit: "
-     "truncated. The first header that is none of these and not 44 is the protocol (AH 51, ESP 50, 59, 135, ... copied).",
+     "header; more: ext-header. Any hop-by-hop position is accepted; options are not looked at. A header that does not "
+     "fit: truncated. The first header that is none of these and not 44 is the protocol (AH 51, ESP 50, 59, 135, ... "
+     "copied).",
      "7915 5.1"),
     ("routing",
-     "Segments left > 0, any routing type: routing-header; Parameter Problem code 0 pointing at Segments Left, unless the "
-     "packet is an ICMPv6 error or redirect or its source is illegal (RFC 4443 2.4 e, which is narrower than 5.4).",
+     "Segments left > 0, any routing type: routing-header; Parameter Problem code 0 pointing at Segments Left, unless "
+     "the packet is an ICMPv6 error or redirect or its source is illegal (RFC 4443 2.4 e, which is narrower than 5.4).",
      "7915 5.1"),
     ("frag-ext",
-     "Fragment header (atomic too) whose next header is 0, 43, 44, 51, 60, 135, 139 or 140: ext-header. ESP, 59 and 253/254 "
-     "count as upper layer.",
+     "Fragment header (atomic too) whose next header is 0, 43, 44, 51, 60, 135, 139 or 140: ext-header. ESP, 59 and "
+     "253/254 count as upper layer.",
      "7915 5.1.1, 7045"),
     ("protocol",
-     "Both ways IGMP (2) and ICMP of the other family: protocol. 4to6 also 0, 43, 44 and 60: as IPv4 protocols they mean "
-     "nothing and an IPv6 host would read the payload as extension headers, which lets an IPv4 sender forge them. "
+     "Both ways IGMP (2) and ICMP of the other family: protocol. 4to6 also 0, 43, 44 and 60: as IPv4 protocols they "
+     "mean nothing and an IPv6 host would read the payload as extension headers, which lets an IPv4 sender forge them. "
      "All other numbers are copied, payload untouched.",
      "7915 4.1, 4.2; 4.5 speaks of transport protocols"),
     # --- fragments ---
     ("fragment-bad",
-     "Fragment without payload; more-fragments with a length that is no multiple of 8; offset + length > 65515 (IPv4 could "
-     "not carry the whole); first fragment too short for its fixed header. Overlaps need state: they pass, and the host that "
-     "reassembles rejects them.",
+     "Fragment without payload; more-fragments with a length that is no multiple of 8; offset + length > 65515 (IPv4 "
+     "could not carry the whole); first fragment too short for its fixed header. Overlaps need state: they pass, and "
+     "the host that reassembles rejects them.",
      "8200 4.5, 791 3.2"),
     ("fragment-icmp",
-     "Any fragment of ICMP either way (offset or M set): the pseudo-header holds the length of the whole message, which no "
-     "fragment states, so the checksum of the first cannot be made. Atomic ones are whole packets. A whole ICMPv4 message "
-     "with DF=0 is translated and then cut.",
+     "Any fragment of ICMP either way (offset or M set): the pseudo-header holds the length of the whole message, "
+     "which no fragment states, so the checksum of the first cannot be made. Atomic ones are whole packets. A whole "
+     "ICMPv4 message with DF=0 is translated and then cut.",
      "7915 4.2, 5.2 with 8200 8.1"),
     ("cut",
-     "4to6 with DF=0: if the IPv6 packet (with fragment header if it is a fragment already) exceeds "
-     "limit = max(1280, min(lowest_ipv6_mtu, mtu)), it is cut; every piece but the last carries floor8(limit - 48) bytes. "
-     "DF=1 is never cut. Order of the pieces is free.",
+     "4to6 with DF=0: if the IPv6 packet (with fragment header if it is a fragment already) exceeds limit = max(1280, "
+     "min(lowest_ipv6_mtu, mtu)), it is cut; every piece but the last carries floor8(limit - 48) bytes. A whole "
+     "packet with DF=1 is never cut. A fragment with DF=1 (some stacks send them) is cut at the link's MTU: 1480 bytes "
+     "pass the MTU rule of 4.1, and no longer fit with a fragment header. Order of the pieces is free.",
      "7915 4.1"),
     # --- transport checksums ---
     ("checksum",
-     "TCP, UDP, UDP-Lite, DCCP and ICMP: RFC 1624 eqn. 3 over everything that changed (pseudo-header, ICMP type and body), so "
-     "that a wrong checksum stays wrong by the same amount. ICMP errors too: new = old + sum(new message) - sum(old message).",
+     "TCP, UDP, UDP-Lite, DCCP and ICMP: RFC 1624 eqn. 3 over everything that changed (pseudo-header, ICMP type and "
+     "body), so that a wrong checksum stays wrong by the same amount. ICMP errors too: new = old + sum(new message) - "
+     "sum(old message).",
      "7915 4.5, 5 (MUST be evaluated before translation), 1624"),
     ("udp0-46",
-     "4to6, UDP checksum 0: whole packet: computed over the UDP length, which must be 8 .. payload length, else udp-length "
-     "(bytes after it are carried along); first fragment: fragment-udp0; later fragments cannot be told and pass.",
+     "4to6, UDP checksum 0: whole packet: computed over the UDP length, which must be 8 .. payload length, else udp- "
+     "length (bytes after it are carried along); first fragment: fragment-udp0; later fragments cannot be told and "
+     "pass.",
      "7915 4.5"),
     ("udp0-64",
      "6to4, UDP checksum 0 (RFC 6936 tunnels; RFC 8200 8.1 speaks of receivers): stays 0, which says the same in IPv4. "
@@ -125,50 +133,55 @@ DECISIONS = [
      "768, 8200 8.1, 3828 3.1"),
     # --- ICMP ---
     ("icmp-code",
-     "Echo with any code, Packet Too Big and Time Exceeded with any code (it is copied, but 0 in 3/4). Codes and types that 4.2 "
-     "and 5.2 drop: icmp-type. Pointers: icmp-pointer. Unused bytes are 0 in the result.",
+     "Echo with any code, Packet Too Big and Time Exceeded with any code (it is copied, but 0 in 3/4). Codes and types "
+     "that 4.2 and 5.2 drop: icmp-type. Pointers: icmp-pointer. Unused bytes are 0 in the result.",
      "7915 4.2, 5.2"),
     ("mtu-46",
-     "max(1280, min(MTU + 20, cfg.mtu)); the IPv4 next hop's MTU is its own stack's business. MTU 0: greatest RFC 1191 plateau "
-     "in [1280, quoted total length) in place of MTU (+ 20 as well: plateaus are IPv4 MTUs); none: 1280.",
+     "max(1280, min(MTU + 20, cfg.mtu)); the IPv4 next hop's MTU is its own stack's business. MTU 0: greatest RFC 1191 "
+     "plateau in [1280, quoted total length) in place of MTU (+ 20 as well: plateaus are IPv4 MTUs); none: 1280.",
      "7915 4.2, 1191 7.1"),
     ("mtu-64",
-     "min(MTU - 20, cfg.mtu - 20); with a fragment header in the quote (atomic too) 8 less than MTU - 20, as 5.2 says it must be "
-     "taken into account; never below 68, the least IPv4 MTU, and at most 65535.",
+     "min(MTU - 20, cfg.mtu - 20); with a fragment header in the quote (atomic too) 8 less than MTU - 20, as 5.2 says "
+     "it must be taken into account; never below 68, the least IPv4 MTU, and at most 65535.",
      "7915 5.2"),
-    ("protocol-unreachable", "3/2 becomes 4/1 with pointer 6, also when the quote gets a fragment header.", "7915 4.2"),
+    ("protocol-unreachable",
+     "3/2 becomes 4/1 with pointer 6, also when the quote gets a fragment header.",
+     "7915 4.2"),
     ("quote-parse",
      "icmp-quote: wrong version, IP header or extension chain not complete, header lengths that contradict each other, "
-     "anything in the chain that would drop a whole packet (segments left, extension header behind the fragment header, too "
-     "many), protocols that do not cross, quoted ICMP (first fragment or whole) with less than 8 bytes or neither echo nor "
-     "error, upper layer longer than IPv4 can carry. Options in a quoted IPv4 header are skipped unread. Everything else is "
-     "translated, however short.",
+     "anything in the chain that would drop a whole packet (segments left, extension header behind the fragment "
+     "header, too many), protocols that do not cross, quoted ICMP (first fragment or whole) with less than 8 bytes or "
+     "neither echo nor error, upper layer longer than IPv4 can carry. Options in a quoted IPv4 header are skipped "
+     "unread. Everything else is translated, however short.",
      "7915 4.3, 5.3, 792"),
-    ("quote-nested", "Quoted ICMPv4 type 3, 4, 5, 11, 12 or ICMPv6 type < 128: icmp-nested.", "7915 4.3, 5.3"),
+    ("quote-nested",
+     "Quoted ICMPv4 type 3, 4, 5, 11, 12 or ICMPv6 type < 128: icmp-nested.",
+     "7915 4.3, 5.3"),
     ("quote-owner",
-     "icmp-foreign: 4to6 the quoted source is not the outer destination; 6to4 the quoted source is not in the NAT64 prefix or "
-     "not the outer IPv4 destination (compared after extraction), or the quoted destination has no mapping (none is "
-     "made for it). Legality of the other quoted address is not checked.",
+     "icmp-foreign: 4to6 the quoted source is not the outer destination; 6to4 the quoted source is not in the NAT64 "
+     "prefix or not the outer IPv4 destination (compared after extraction), or the quoted destination has no mapping "
+     "(none is made for it). Legality of the other quoted address is not checked.",
      "issue; 5508 REQ-4"),
     ("quote-header",
-     "Lengths, DF, fragment fields follow the rules of 4.1 and 5.1 from the quoted header's own length field (upper-layer length "
-     "as claimed, not as present). Identification 6to4 without fragment header is free, and so is the flow label 0. "
-     "A quoted IPv4 packet is never cut; it has a fragment header only if it is a fragment.",
+     "Lengths, DF, fragment fields follow the rules of 4.1 and 5.1 from the quoted header's own length field (upper- "
+     "layer length as claimed, not as present). Identification 6to4 without fragment header is free, and so is the "
+     "flow label 0. A quoted IPv4 packet is never cut; it has a fragment header only if it is a fragment.",
      "7915 4.3, 5.3"),
     ("quote-transport",
-     "Checksum updated when its field is inside the bytes present (offset 0 only); UDP and UDP-Lite 0 stays 0 both ways. "
-     "Quoted echo: type and checksum translated; the pseudo-header length is the claimed upper-layer length, of the fragment if it "
-     "is one (nobody can check that sum).",
+     "Checksum updated when its field is inside the bytes present (offset 0 only); UDP and UDP-Lite 0 stays 0 both "
+     "ways. Quoted echo: type and checksum translated; the pseudo-header length is the claimed upper-layer length, of "
+     "the fragment if it is one (nobody can check that sum).",
      "7915 4.3, 5.3"),
     ("rfc4884",
-     "An extension is there when the length attribute is at least 128 octets and the message goes on behind it; otherwise all is "
-     "quote and the attribute becomes 0. The field is translated as it is, padding too, then zero padded to 128 octets and to the "
-     "unit (4 in ICMPv4, 8 in ICMPv6). In ICMPv6 Packet Too Big and Parameter Problem, which have no attribute, the "
-     "extension is left off.",
+     "An extension is there when the length attribute is at least 128 octets and the message goes on behind it; "
+     "otherwise all is quote and the attribute becomes 0. The field is translated as it is, padding too, then zero "
+     "padded to 128 octets and to the unit (4 in ICMPv4, 8 in ICMPv6). In ICMPv6 Packet Too Big and Parameter Problem, "
+     "which have no attribute, the extension is left off.",
      "4884 3, 4; 7915 4.2, 5.2"),
     ("truncation",
-     "ICMPv6 errors are cut at 1280 bytes of IPv6 packet, ICMPv4 errors at 576 bytes of IPv4 packet, from the end: the extension "
-     "first (4.2: simply truncated); if nothing of it is left, the length attribute is 0. Errors are thus never fragmented.",
+     "ICMPv6 errors are cut at 1280 bytes of IPv6 packet, ICMPv4 errors at 576 bytes of IPv4 packet, from the end: the "
+     "extension first (4.2: simply truncated); if nothing of it is left, the length attribute is 0. Errors are thus "
+     "never fragmented.",
      "7915 4.2, 4443 2.4 c, 1812 4.3.2.3, 4884 4"),
 ]
 
@@ -288,30 +301,30 @@ def put16(data, at, value):
 
 # --- checksums ---
 
-def words(data):
-    """The 16-bit words of data, zero padded (RFC 1071)."""
-    if len(data) % 2:
-        data += b"\0"
-    return (data[i] << 8 | data[i + 1] for i in range(0, len(data), 2))
+INVERTED = bytes(~octet & 0xff for octet in range(256))
 
 
-def fold(total):
-    while total >> 16:
-        total = (total & 0xffff) + (total >> 16)
-    return total
+def ones_sum(data):
+    """The one's complement sum of data's 16-bit words, zero padded (RFC 1071): 0 only if all are 0, else 1 to 0xffff.
+    As 2^16 is 1 modulo 0xffff, that is the remainder of the whole number that data spells."""
+    number = int.from_bytes(data + bytes(len(data) % 2), "big")
+    return number % 0xffff or (0xffff if number else 0)
+
+
+def ones_add(*sums):
+    """The one's complement sum of sums."""
+    return ones_sum(b"".join(s.to_bytes(2, "big") for s in sums))
 
 
 def checksum(data):
     """RFC 1071: the checksum of data in which the checksum field is zero."""
-    return ~fold(sum(words(data))) & 0xffff
+    return ~ones_sum(data) & 0xffff
 
 
 def update(old_checksum, old, new):
     """RFC 1624 eqn. 3: HC' = ~(~HC + ~m + m') for all words m of old, m' of new (both without the checksum itself)."""
-    total = ~old_checksum & 0xffff
-    total += sum(~w & 0xffff for w in words(old))
-    total += sum(words(new))
-    return ~fold(total) & 0xffff
+    old += bytes(len(old) % 2)
+    return ~ones_add(~old_checksum & 0xffff, ones_sum(old.translate(INVERTED)), ones_sum(new)) & 0xffff
 
 
 def pseudo6(src, dst, length, proto):
@@ -407,7 +420,7 @@ def walk6(packet, ignore_segments_left=False):
         if at + 8 > len(packet):
             raise Drop("truncated")
         if nexthdr == FRAGMENT:
-            # RFC 8200 section 4.5: next header, reserved, offset (13 bits in units of 8), reserved (2), M, identification
+            # RFC 8200 section 4.5: next header, reserved, offset (13 bits, units of 8), reserved (2), M, identification
             field16 = be16(packet, at + 2)
             if packet[at] in EXT_BEHIND_FRAGMENT:
                 raise Drop("ext-header")
@@ -626,6 +639,8 @@ def _xlat64(cfg, packet):
     is_error = proto == ICMP6 and payload[0] < 128
     src4 = cfg.mappings.get(src)
     allowed = any(src in net for net in cfg.allowed)
+    if proto == ICMP6 and not is_error and payload[0] not in ICMP6_ECHO:
+        raise Drop("icmp-type")
     if src4 is None and not allowed and not is_error:
         raise Drop("not-allowed")
 
@@ -633,8 +648,6 @@ def _xlat64(cfg, packet):
     if is_error:
         payload, quote_ident_free = icmp64_error(cfg, payload, src, dst, dst4)
     elif proto == ICMP6:
-        if payload[0] not in ICMP6_ECHO:
-            raise Drop("icmp-type")
         payload = echo64(payload, src, dst, len(payload))
 
     if src4 is None and allowed:
@@ -818,8 +831,8 @@ def _xlat46(cfg, packet):
         return ipv6_header(cfg, packet[1], len(piece), packet[8], proto, src6, dst6, fragment) + piece
 
     ident = be16(packet, 4)
-    limit = max(IPV6_MIN_MTU, min(cfg.lowest_ipv6_mtu, cfg.mtu))
-    if dont or 40 + 8 * is_fragment + len(payload) <= limit:
+    limit = max(IPV6_MIN_MTU, cfg.mtu if dont else min(cfg.lowest_ipv6_mtu, cfg.mtu))
+    if dont and not is_fragment or 40 + 8 * is_fragment + len(payload) <= limit:
         return Result("translated", [emit(payload, (offset, more, ident) if is_fragment else None)])
     most = (limit - 48) // 8 * 8
     pieces = []
@@ -862,10 +875,10 @@ def normalise(packet, ident_free=False, quote_ident_free=False):
     - link padding behind the IP packet is cut off;
     - a right IPv4 header checksum is written as 0 (a wrong one marks the packet, it equals no right packet's form),
       the identification as 0 where it is free;
-    - the TCP, DCCP and ICMP checksum 0xffff is written as 0x0000: both are zero in one's complement and both verify, and which
-      of them comes out of RFC 1624 depends on the way to add. Not so for UDP and UDP-Lite, where 0 means none.
-    The same holds inside an ICMP error. The ICMP checksum over a quoted IPv4 header does not depend on its identification,
-    because a right header sums to zero."""
+    - the TCP, DCCP and ICMP checksum 0xffff is written as 0x0000: both are zero in one's complement and both verify,
+      and which of them comes out of RFC 1624 depends on the way to add. Not so for UDP and UDP-Lite: there 0 is none.
+    The same holds inside an ICMP error. The ICMP checksum over a quoted IPv4 header does not depend on its
+    identification, because a right header sums to zero."""
     if len(packet) >= 20 and packet[0] >> 4 == 4:
         packet = packet[:max(be16(packet, 2), 20)]
     elif len(packet) >= 40 and packet[0] >> 4 == 6:
@@ -876,7 +889,7 @@ def normalise(packet, ident_free=False, quote_ident_free=False):
 def _normalise(packet, ident_free, quote_ident_free, quoted):
     if len(packet) >= 20 and packet[0] >> 4 == 4:
         at, proto, offset, icmp = (packet[0] & 15) * 4, packet[9], be16(packet, 6) & 0x1fff, ICMP4
-        if fold(sum(words(packet[:at]))) != 0xffff:
+        if ones_sum(packet[:at]) != 0xffff:
             return b"wrong IPv4 header checksum: " + packet
         packet = put16(packet, 10, 0)
         if ident_free:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The oracle against the RFCs' own examples and tables, and against packets whose checksums scapy computed."""
 
+import dataclasses
+import itertools
+import random
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
@@ -9,6 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, in6_chk
 from scapy.packet import Raw
 from scapy.utils import checksum as rfc1071
 
+import generator
 import oracle
 from oracle import Config, same, xlat46, xlat64
 
@@ -113,6 +117,23 @@ def gives(result, expected, **kw):
     assert same(out(result), expected, **kw), f"\n{out(result).hex()}\n{expected.hex()}"
 
 
+# --- checksum arithmetic ---
+
+@pytest.mark.parametrize("old,m,new,expected", [
+    (0xdd2f, 0x5555, 0x3285, 0x0000),               # RFC 1624 section 4
+    (0x0000, 0x0000, 0x0000, 0x0000), (0xffff, 0xffff, 0x0000, 0xffff), (0xffff, 0x0000, 0x0000, 0x0000),
+    (0x1234, 0x0001, 0x0002, 0x1233),
+])
+def test_rfc1624(old, m, new, expected):
+    assert oracle.update(old, m.to_bytes(2, "big"), new.to_bytes(2, "big")) == expected
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"\0\0\0", b"\1", b"\xff\xff", b"\0\0\xff\xff", b"abc",
+                                  bytes(range(256)) * 9])
+def test_rfc1071(data):
+    assert oracle.checksum(data) == rfc1071(data)
+
+
 # --- RFC 6052 ---
 
 TABLE_1 = [
@@ -132,7 +153,8 @@ def test_rfc6052_section_2_4(prefix, address):
     assert oracle.extract(IPv6Network(prefix), IPv6Address(address)) == IPv4Address("192.0.2.33")
 
 
-@pytest.mark.parametrize("address", ["2001:db8:1c0:2:ff21::", "2001:db8:1c0:2:21:1:2:3", "2001:db8:1c0:2:ff21:ffff:ffff:ffff"])
+@pytest.mark.parametrize("address", ["2001:db8:1c0:2:ff21::", "2001:db8:1c0:2:21:1:2:3",
+                                     "2001:db8:1c0:2:ff21:ffff:ffff:ffff"])
 def test_u_octet_and_suffix_are_ignored(address):
     assert oracle.extract(IPv6Network("2001:db8:100::/40"), IPv6Address(address)) == IPv4Address("192.0.2.33")
 
@@ -225,7 +247,8 @@ def test_transports_both_ways(proto):
 
 def test_tcp_by_scapy():
     sent = IPv6(src=H6, dst=S6, hlim=9) / TCP(sport=1, dport=2, options=[("MSS", 1440)]) / b"abc"
-    gives(xlat64(config(), bytes(sent)), bytes(IP(src=H4, dst=S4, ttl=9) / TCP(sport=1, dport=2, options=[("MSS", 1440)]) / b"abc"))
+    expected = IP(src=H4, dst=S4, ttl=9) / TCP(sport=1, dport=2, options=[("MSS", 1440)]) / b"abc"
+    gives(xlat64(config(), bytes(sent)), bytes(expected))
 
 
 @pytest.mark.parametrize("way,proto,at", [(w, p, a) for w in "64" for p, a in ((6, 16), (17, 6), (136, 6), (33, 6))])
@@ -270,7 +293,8 @@ def test_64_transport_header_must_be_there(proto, least):
 @pytest.mark.parametrize("proto,least", [(6, 20), (17, 8), (136, 8), (33, 12), (1, 8)])
 def test_46_transport_header_must_be_there(proto, least):
     drops(xlat46(config(), pkt4(b"\x08" * (least - 1), proto=proto)), "truncated")
-    assert xlat46(config(), pkt4(b"\x08\0" + (b"\0" + bytes([least])) * (least // 2 - 1), proto=proto)).verdict == "translated"
+    assert xlat46(config(), pkt4(b"\x08\0" + (b"\0" + bytes([least])) * (least // 2 - 1),
+                                 proto=proto)).verdict == "translated"
 
 
 def test_64_lengths():
@@ -299,7 +323,8 @@ def test_64_illegal_source(src):
     drops(xlat64(cfg, pkt6(icmp6(1, 4, body=quote, src=src), src=src, nh=58)), "src-illegal")
 
 
-ILLEGAL4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.1.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"]
+ILLEGAL4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "169.254.1.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+            "255.255.255.255"]
 LEGAL4 = ["1.0.0.1", "126.0.0.1", "128.0.0.1", "169.253.1.1", "223.255.255.255", "10.0.0.1"]
 
 
@@ -327,8 +352,10 @@ def test_46_illegal_source_but_not_of_errors(src):
 
 
 # The first and last address of each row of RFC 5735 section 3, of RFC 1918 and of RFC 6598, that is not illegal anyway.
-NON_GLOBAL = ["10.0.0.0", "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.0", "192.168.255.255", "192.0.0.0",
-              "192.0.0.255", "192.88.99.1", "198.18.0.0", "198.19.255.255", "198.51.100.2", "203.0.113.255", "100.64.0.0",
+NON_GLOBAL = ["10.0.0.0", "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.0", "192.168.255.255",
+              "192.0.0.0",
+              "192.0.0.255", "192.88.99.1", "198.18.0.0", "198.19.255.255", "198.51.100.2", "203.0.113.255",
+              "100.64.0.0",
               "100.127.255.255"]
 GLOBAL = ["9.255.255.255", "11.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255", "192.169.0.0", "192.0.1.0",
           "198.17.255.255", "198.20.0.0", "100.63.255.255", "100.128.0.0", "203.0.114.0"]
@@ -342,7 +369,8 @@ def test_wkp_strict(address):
         results = [
             xlat64(cfg, pkt6(seg6(17, H6, far6), dst=far6)),
             xlat46(cfg, pkt4(seg4(17, address), src=address)),
-            xlat46(cfg, pkt4(icmp4(11, 0, body=pkt4(seg4(17, H4, address), src=H4, dst=address)), src="9.9.9.9", proto=1)),
+            xlat46(cfg, pkt4(icmp4(11, 0, body=pkt4(seg4(17, H4, address), src=H4, dst=address)), src="9.9.9.9",
+                             proto=1)),
         ]
         for result in results:
             if strict and address in NON_GLOBAL:
@@ -418,7 +446,8 @@ def test_64_extension_header_longer_than_packet():
 @pytest.mark.parametrize("kind", [0, 2, 4, 77])
 def test_64_routing_header_with_segments_left(kind):
     drops(xlat64(config(), pkt6(routing(17, 1, kind) + seg6(17), nh=43)), "routing-header", ("icmpv6", 4, 0, 43))
-    drops(xlat64(config(), pkt6(ext(43) + routing(17, 2, kind) + seg6(17), nh=60)), "routing-header", ("icmpv6", 4, 0, 51))
+    drops(xlat64(config(), pkt6(ext(43) + routing(17, 2, kind) + seg6(17), nh=60)), "routing-header",
+          ("icmpv6", 4, 0, 51))
 
 
 def test_64_routing_header_when_no_error_is_sent():
@@ -444,7 +473,8 @@ def with_options(options, payload, **kw):
     return header[:10] + rfc1071(header).to_bytes(2, "big") + header[12:] + payload
 
 
-@pytest.mark.parametrize("options", [b"\x83\7\4\1\2\3\4\0", b"\x89\7\4\1\2\3\4\0", b"\1\x89\7\7\2\3\4\0", b"\x94\4\0\0\x83\3\3\0"])
+@pytest.mark.parametrize("options", [b"\x83\7\4\1\2\3\4\0", b"\x89\7\4\1\2\3\4\0", b"\1\x89\7\7\2\3\4\0",
+                                     b"\x94\4\0\0\x83\3\3\0"])
 def test_46_source_route(options):
     drops(xlat46(config(), with_options(options, seg4(17))), "source-route", ("icmpv4", 3, 5, 0))
     drops(xlat46(config(), with_options(options, icmp4(3, 3, body=bytes(28)), proto=1)), "source-route")
@@ -500,7 +530,8 @@ def test_64_upper_layers_behind_the_fragment_header(nh):
 
 
 @pytest.mark.parametrize("nh,offset,more,payload", [
-    (17, 0, 1, bytes(9)), (17, 8, 1, bytes(12)), (17, 8, 0, b""), (17, 8, 1, b""), (6, 0, 1, bytes(16)), (33, 0, 1, bytes(8)),
+    (17, 0, 1, bytes(9)), (17, 8, 1, bytes(12)), (17, 8, 0, b""), (17, 8, 1, b""), (6, 0, 1, bytes(16)),
+    (33, 0, 1, bytes(8)),
     (17, 65512, 0, bytes(4)), (17, 65508 // 8 * 8, 0, bytes(20)), (253, 0, 1, b""),
 ])
 def test_bad_fragments(nh, offset, more, payload):
@@ -554,7 +585,8 @@ def test_46_df0_is_cut():
 
 
 @pytest.mark.parametrize("lowest,mtu,payload,lengths", [
-    (1280, 1500, 1240, [1280]), (1280, 1500, 1241, [1280, 57]), (1400, 1500, 1360, [1400]), (1400, 1500, 1361, [1400, 57]),
+    (1280, 1500, 1240, [1280]), (1280, 1500, 1241, [1280, 57]), (1400, 1500, 1360, [1400]),
+    (1400, 1500, 1361, [1400, 57]),
     (1501, 9000, 1462, [1496, 62]), (1500, 1400, 1361, [1400, 57]),
 ])
 def test_46_cut_at_the_threshold(lowest, mtu, payload, lengths):
@@ -564,7 +596,7 @@ def test_46_cut_at_the_threshold(lowest, mtu, payload, lengths):
 
 
 def test_46_fragment_is_cut_again():
-    middle = bytes(range(256)) * 5                                   # 1280 bytes at offset 1480, as a 1500 byte link makes
+    middle = bytes(range(256)) * 5                      # 1280 bytes at offset 1480, where a 1500 byte link cuts
     found, payload = pieces_of(xlat46(config(), pkt4(middle, id=9, frag=185, flags=1)))
     assert found == [(1480, 1, 9, 1280), (2712, 1, 9, 96)] and payload == middle
     found, payload = pieces_of(xlat46(config(), pkt4(middle[:-1], id=9, frag=185)))
@@ -699,7 +731,8 @@ def n32(value):
 
 @pytest.mark.parametrize("kind,code,rest,expected", [
     (1, 0, bytes(4), (3, 1)), (1, 1, bytes(4), (3, 10)), (1, 2, bytes(4), (3, 1)), (1, 3, bytes(4), (3, 1)),
-    (1, 4, bytes(4), (3, 3)), (1, 5, bytes(4), None), (1, 6, bytes(4), None), (1, 7, bytes(4), None), (1, 255, bytes(4), None),
+    (1, 4, bytes(4), (3, 3)), (1, 5, bytes(4), None), (1, 6, bytes(4), None), (1, 7, bytes(4), None),
+    (1, 255, bytes(4), None),
     (3, 0, bytes(4), (11, 0)), (3, 1, bytes(4), (11, 1)), (3, 9, bytes(4), (11, 9)),
     (4, 1, n32(40), (3, 2)), (4, 2, n32(40), None), (4, 3, n32(0), None), (4, 0, n32(6), (12, 0, b"\x09\0\0\0")),
     (2, 0, n32(1400), (3, 4, b"\0\0\x05\x64")), (2, 5, n32(1400), (3, 4, b"\0\0\x05\x64")),
@@ -716,7 +749,8 @@ def test_64_error_types(kind, code, rest, expected):
 
 # RFC 7915 figure 6
 @pytest.mark.parametrize("pointer,expected", [
-    (0, 0), (1, 1), (2, None), (3, None), (4, 2), (5, 2), (6, 9), (7, 8), (8, 12), (15, 12), (23, 12), (24, 16), (31, 16),
+    (0, 0), (1, 1), (2, None), (3, None), (4, 2), (5, 2), (6, 9), (7, 8), (8, 12), (15, 12), (23, 12), (24, 16),
+    (31, 16),
     (39, 16), (40, None), (41, None), (1000, None), (256, None), (0x06000000, None), (0xffffffff, None),
 ])
 def test_64_pointers(pointer, expected):
@@ -728,7 +762,8 @@ def test_64_pointers(pointer, expected):
 
 
 @pytest.mark.parametrize("mtu,link,expected", [
-    (1280, 1500, 1260), (1500, 1500, 1480), (9000, 1500, 1480), (9000, 9000, 8980), (0xffffffff, 9000, 8980), (1279, 1500, 1259),
+    (1280, 1500, 1260), (1500, 1500, 1480), (9000, 1500, 1480), (9000, 9000, 8980), (0xffffffff, 9000, 8980),
+    (1279, 1500, 1259),
     (100, 1500, 80), (88, 1500, 68), (87, 1500, 68), (0, 1500, 68), (1400, 1400, 1380),
 ])
 def test_64_packet_too_big(mtu, link, expected):
@@ -765,7 +800,8 @@ def test_46_error_types(kind, code, rest, expected):
 
 # RFC 7915 figure 3
 @pytest.mark.parametrize("pointer,expected", [
-    (0, 0), (1, 1), (2, 4), (3, 4), (4, None), (5, None), (6, None), (7, None), (8, 7), (9, 6), (10, None), (11, None), (12, 8),
+    (0, 0), (1, 1), (2, 4), (3, 4), (4, None), (5, None), (6, None), (7, None), (8, 7), (9, 6), (10, None), (11, None),
+    (12, 8),
     (13, 8), (14, 8), (15, 8), (16, 24), (17, 24), (18, 24), (19, 24), (20, None), (21, None), (255, None),
 ])
 @pytest.mark.parametrize("code", [0, 2])
@@ -778,12 +814,15 @@ def test_46_pointers(pointer, expected, code):
 
 
 @pytest.mark.parametrize("mtu,total,link,expected", [
-    (1400, 1500, 1500, 1420), (1480, 1500, 1500, 1500), (1500, 1500, 1500, 1500), (9000, 1500, 9000, 9000), (1260, 1500, 1500, 1280),
+    (1400, 1500, 1500, 1420), (1480, 1500, 1500, 1500), (1500, 1500, 1500, 1500), (9000, 1500, 9000, 9000),
+    (1260, 1500, 1500, 1280),
     (1000, 1500, 1500, 1280), (68, 1500, 1500, 1280), (1, 1500, 1500, 1280), (65535, 1500, 65535, 65535),
     # RFC 1191 plateaus at or above 1280, less than the total length
     (0, 1500, 9000, 1512), (0, 1492, 9000, 1280), (0, 1493, 9000, 1512), (0, 2002, 9000, 1512), (0, 2003, 9000, 2022),
-    (0, 4352, 9000, 2022), (0, 4353, 9000, 4372), (0, 8166, 9000, 4372), (0, 8167, 9000, 8186), (0, 17915, 65535, 17934),
-    (0, 32001, 65535, 32020), (0, 65535, 65535, 32020), (0, 1500, 1500, 1500), (0, 576, 1500, 1280), (0, 33, 1500, 1280),
+    (0, 4352, 9000, 2022), (0, 4353, 9000, 4372), (0, 8166, 9000, 4372), (0, 8167, 9000, 8186),
+    (0, 17915, 65535, 17934),
+    (0, 32001, 65535, 32020), (0, 65535, 65535, 32020), (0, 1500, 1500, 1500), (0, 576, 1500, 1280),
+    (0, 33, 1500, 1280),
 ])
 def test_46_fragmentation_needed(mtu, total, link, expected):
     quote4 = GOT4[:2] + total.to_bytes(2, "big") + GOT4[4:]
@@ -837,7 +876,8 @@ def test_hairpin():
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 12, 16, 17, 18, 20, 30])
 def test_quoted_transport_truncated_anywhere(proto, keep):
     at = 16 if proto == 6 else 6
-    q6, q4 = pkt6(seg6(proto, S6, H6), src=S6, dst=H6, nh=proto)[:40 + keep], pkt4(seg4(proto), proto=proto, id=0)[:20 + keep]
+    q6 = pkt6(seg6(proto, S6, H6), src=S6, dst=H6, nh=proto)[:40 + keep]
+    q4 = pkt4(seg4(proto), proto=proto, id=0)[:20 + keep]
     if at < keep < at + 2:
         q4 = q4[:20] + q6[40:]                      # half a checksum says nothing: left alone
     assert (q6[40:] == q4[20:]) == (keep < at + 2)
@@ -855,7 +895,8 @@ def test_quoted_udp_without_checksum():
 
 @pytest.mark.parametrize("proto", [50, 132, 47, 51])
 def test_quoted_other_protocols(proto):
-    is64(error64(1, 4, quote=pkt6(b"12345678", src=S6, dst=H6, nh=proto)), 3, 3, quote=pkt4(b"12345678", proto=proto, id=0))
+    is64(error64(1, 4, quote=pkt6(b"12345678", src=S6, dst=H6, nh=proto)), 3, 3,
+         quote=pkt4(b"12345678", proto=proto, id=0))
     is46(error46(3, 3, quote=pkt4(b"12345678", src=H4, dst=S4, proto=proto)), 1, 4, quote=pkt6(b"12345678", nh=proto))
 
 
@@ -933,7 +974,8 @@ def test_64_quotes_that_make_no_sense(quote):
 
 @pytest.mark.parametrize("quote", [
     b"", GOT4[:19], b"\x44" + GOT4[1:], b"\x46" + GOT4[1:20], b"\x65" + GOT4[1:], GOT4[:2] + b"\0\x13" + GOT4[4:],
-    pkt4(bytes(8), src=H4, dst=S4, proto=58), pkt4(bytes(8), src=H4, dst=S4, proto=2), pkt4(bytes(8), src=H4, dst=S4, proto=44),
+    pkt4(bytes(8), src=H4, dst=S4, proto=58), pkt4(bytes(8), src=H4, dst=S4, proto=2),
+    pkt4(bytes(8), src=H4, dst=S4, proto=44),
     pkt4(b"\x08" + bytes(6), src=H4, dst=S4, proto=1), pkt4(b"\x0d" + bytes(20), src=H4, dst=S4, proto=1),
 ])
 def test_46_quotes_that_make_no_sense(quote):
@@ -1019,7 +1061,8 @@ def test_46_length_attribute_that_fits_nothing(units):
 
 def test_64_no_length_attribute_in_packet_too_big_and_parameter_problem():
     q6 = GOT6.ljust(128, b"\0") + MPLS
-    is64(error64(2, 0, n32(0x10000000 | 1400), q6, cfg=config(mtu=1500)), 3, 4, n32(1480), SENT4.ljust(108, b"\0") + MPLS)
+    is64(error64(2, 0, n32(0x10000000 | 1400), q6, cfg=config(mtu=1500)), 3, 4, n32(1480),
+         SENT4.ljust(108, b"\0") + MPLS)
     is64(error64(4, 1, b"\x10\0\0\0", q6), 3, 2, quote=SENT4.ljust(108, b"\0") + MPLS)
 
 
@@ -1077,3 +1120,77 @@ def test_every_reason_is_known():
     names = set(re.findall(r'X\([A-Z0-9_]+,\s*"([a-z0-9-]+)"', (here.parent / "nat64.h").read_text()))
     used = set(re.findall(r'Drop\("([a-z0-9-]+)"', (here / "oracle.py").read_text())) | {"fragment-bad", "truncated"}
     assert used <= names and len(used) > 15
+
+
+# --- random packets: laws that hold whatever the packet ---
+
+def residual(packet):
+    """What the transport checksum's test sums to: 0 when it is right. None where there is none to test."""
+    six = packet[0] >> 4 == 6
+    ip = IPv6(packet) if six else IP(packet)
+    at, proto = (40, ip.nh) if six else (ip.ihl * 4, ip.proto)
+    if proto not in (1, 6, 17, 33, 58, 136) or (not six and (ip.flags.MF or ip.frag)):
+        return None
+    segment = packet[at:40 + ip.plen] if six else packet[at:ip.len]
+    if proto in (17, 136) and segment[6:8] == b"\0\0":
+        return None
+    if proto == 1:
+        return rfc1071(segment) % 0xffff
+    if six:
+        return in6_chksum(proto, IPv6(src=ip.src, dst=ip.dst), segment) % 0xffff
+    addresses = IPv4Address(ip.src).packed + IPv4Address(ip.dst).packed
+    pseudo = addresses + bytes((0, proto)) + len(segment).to_bytes(2, "big")
+    return rfc1071(pseudo + segment) % 0xffff
+
+
+RANDOM_CONFIGS = [
+    config(), config(v6_prefix=IPv6Network("2001:db8:100::/40"), allowed=[IPv6Network("fd00::/8")]),
+    config(v6_prefix=IPv6Network("2001:db8:122:344::/64"), tos=0, tclass=0, lowest_ipv6_mtu=1400, mtu=9000),
+    config(wkp_strict=True),
+]
+
+
+@pytest.mark.parametrize("cfg", RANDOM_CONFIGS)
+@pytest.mark.parametrize("way", generator.WAYS)
+def test_random_packets(cfg, way):
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    cfg = dataclasses.replace(cfg, mappings=dict(cfg.mappings))
+    checked = 0
+    for packet in itertools.islice(generator.packets(cfg, random.Random(seed), way), 1000):
+        result = (xlat64 if way == "6to4" else xlat46)(cfg, packet)
+        assert bool(result.packets) == (result.verdict == "translated")
+        assert bool(result.reason) == (result.verdict in ("drop", "error"))
+        for p in result.packets:
+            if way == "6to4":
+                assert p[0] == 0x45 and rfc1071(p[:20]) == 0 and int.from_bytes(p[2:4], "big") == len(p)
+            else:
+                assert p[0] >> 4 == 6 and int.from_bytes(p[4:6], "big") == len(p) - 40
+                assert len(p) <= max(1280, cfg.lowest_ipv6_mtu) or packet[6] & 0x40
+        # A checksum that was right is right, one that was wrong is wrong by the same amount.
+        if len(result.packets) == 1 and (way == "4to6" or packet[6] in (6, 17, 33, 58, 136)):
+            before, after = residual(packet), residual(result.packets[0])
+            if before is not None and after is not None:
+                assert before == after, packet.hex()
+                checked += 1
+    assert checked > 150
+
+
+def test_generator_is_reproducible_and_reaches_every_reason():
+    def some(seed, way, count=50):
+        return list(itertools.islice(generator.packets(config(), random.Random(seed), way), count))
+    assert some(1, "6to4") == some(1, "6to4") != some(2, "6to4")
+    assert all(len(p) <= 600 for p in itertools.islice(generator.packets(config(), random.Random(3), "4to6", 600), 500))
+    common = {"pass", "translated", "truncated", "src-illegal", "non-global", "fragment-bad", "fragment-icmp",
+              "icmp-type", "icmp-pointer", "icmp-nested", "icmp-quote", "icmp-foreign", "protocol"}
+    for way, translate, rest in (
+            ("6to4", xlat64, {"dst-illegal", "not-allowed", "pool-full", "ext-header", "routing-header"}),
+            ("4to6", xlat46, {"bad-header", "no-mapping", "source-route", "fragment-udp0", "udp-length"})):
+        missing = common | rest
+        cfg = config(wkp_strict=True, allocate=lambda v6: None)
+        for packet in itertools.islice(generator.packets(cfg, random.Random(7), way, 2000), 20000):
+            result = translate(cfg, packet)
+            missing.discard(result.reason or result.verdict)
+            if not missing:
+                break
+        assert not missing

@@ -1,0 +1,159 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""fuzz.py - random packets through the BPF programs and through the oracle; every difference is shown.
+
+usage: fuzz.py [PACKETS [SEED]]         default: 1000000, and a seed of the day's time, which is printed
+
+Needs root: it loads the translator into network namespaces of its own, in one configuration after the other, and runs
+the programs with BPF_PROG_TEST_RUN. Pieces of a packet that is cut leave through the interface and are caught there.
+"""
+
+import contextlib
+import ipaddress
+import random
+import struct
+import sys
+import time
+
+import bpf
+import generator
+import oracle
+from lab import Lab, Wire, standard
+
+OK, SHOT, UNSPEC, REDIRECT = 0, 2, -1, 7
+
+# Options of nat64, and the same for the oracle.
+CONFIGS = [
+    ({}, []),
+    ({'v6_prefix': '2001:db8::/32'}, ['-6', '2001:db8::/32']),
+    ({'v6_prefix': '2001:db8:100::/40', 'tos': 0}, ['-6', '2001:db8:100::/40', '--tos', '0']),
+    ({'v6_prefix': '2001:db8:122::/48', 'tclass': 0x28}, ['-6', '2001:db8:122::/48', '--tclass', '0x28']),
+    ({'v6_prefix': '2001:db8:122:300::/56'}, ['-6', '2001:db8:122:300::/56']),
+    ({'v6_prefix': '2001:db8:122:344::/64', 'lowest_ipv6_mtu': 1400},
+     ['-6', '2001:db8:122:344::/64', '--lowest-ipv6-mtu', '1400']),
+    ({'v6_prefix': '2001:db8:122:344::/96', 'icmp_src': '192.0.2.77'},
+     ['-6', '2001:db8:122:344::/96', '--icmp-src', '192.0.2.77']),
+    ({'wkp_strict': True}, ['--wkp-strict']),
+]
+POOL, ALLOWED = '10.0.1.0/24', 'fc00::/8'
+MAX_LEN = 3500  # what BPF_PROG_TEST_RUN takes is a little less than a page
+HOSTS = 8       # with a mapping from the start
+
+
+def configuration(fields):
+    kind = {'v6_prefix': ipaddress.IPv6Network, 'icmp_src': ipaddress.IPv4Address}
+    return oracle.Config(v4_prefix=ipaddress.IPv4Network(POOL), allowed=[ipaddress.IPv6Network(ALLOWED)],
+                         **{k: kind.get(k, lambda v: v)(v) for k, v in fields.items()})
+
+
+class Fuzz:
+    """One configuration, loaded."""
+
+    def __init__(self, lab, fields, options):
+        self.cfg = configuration(fields)
+        h6, self.gw, _ = standard(lab)
+        self.gw.route('default', 'via', 'fc00:6::6')      # whatever host a generator thinks of is behind h6
+        self.gw.route('fc00:6::6/128', 'dev', 'eth0')
+        self.gw.route('fc00:6::/65', 'via', 'fc00:6::6')
+        self.gw.route('fc00:6:0:0:8000::/65', 'via', 'fc00:6::6')
+        self.gw.ip('neigh', 'replace', 'fc00:6::6', 'lladdr', h6.mac('eth0'), 'dev', 'eth0')
+        self.gw.load(*options, v4=POOL, allow=(ALLOWED,))
+        self.t = bpf.Translator(self.gw)
+        self.wire = Wire(h6, 'eth0')
+        self.cfg.allocate = self.mapping_of
+        for i in range(HOSTS):
+            v6 = ipaddress.IPv6Address(f'fc00:6::{0x600 + i:x}')
+            self.t.run64(bytes.fromhex('60000000 0008 3b40') + v6.packed +
+                         oracle.embed(self.cfg.v6_prefix, ipaddress.IPv4Address('8.8.8.8')).packed + bytes(8))
+            self.cfg.mappings[v6] = self.mapping_of(v6)
+            assert self.cfg.mappings[v6], 'a host that is allowed got no mapping'
+
+    def close(self):
+        self.t.close()
+        self.wire.close()
+
+    def mapping_of(self, v6):
+        index = self.t.maps['by_v6'].lookup(v6.packed)
+        return index and self.cfg.v4_prefix[struct.unpack('=I', index)[0]]
+
+    def drops(self):
+        return {(way, name): n for way in (0, 1) for name, n in self.t.stats()['drops'][way].items()}
+
+    def run(self, way, packet):
+        """(verdict, packets, reason) of the programs."""
+        if len(packet) < (40 if way == '6to4' else 20):     # BPF_PROG_TEST_RUN takes no such thing
+            return 'pass', [], []
+        before = self.drops()
+        run = self.t.run64 if way == '6to4' else self.t.run46
+        act, out = run(packet)
+        reasons = [r for (_, r), n in self.drops().items() if n != before.get((_, r), 0)]
+        if act == UNSPEC:
+            return 'pass', [], reasons
+        if reasons:
+            return 'drop', [out] if act == REDIRECT else [], reasons
+        return 'translated', [out], reasons
+
+    def check(self, way, packet):
+        """None, or what is different."""
+        known = set(self.cfg.mappings)
+        try:
+            verdict, out, reasons = self.run(way, packet)
+        except OSError as error:
+            return str(error)
+        if reasons == ['too-big'] and way == '4to6' and len(packet) > self.cfg.mtu - 20 and packet[6] & 0x40:
+            return None             # the stack answers those before they come so far
+        want = (oracle.xlat64 if way == '6to4' else oracle.xlat46)(self.cfg, packet)
+        if want.verdict == 'translated' and len(want.packets) > 1:
+            out += filter(None, (self.wire.read(5) for _ in want.packets[1:]))
+        answer, out = (out, []) if verdict == 'drop' else ([], out)
+        if verdict != ('drop' if want.verdict == 'error' else want.verdict) or \
+                (want.reason and reasons != [want.reason]):
+            return f'{verdict} {reasons}, oracle: {want.verdict} {want.reason}'
+        if bool(answer) != (want.verdict == 'error'):
+            return f'answered: {bool(answer)}, oracle: {want.icmp_error}'
+        if want.verdict == 'translated' and not want.matches([trim(p) for p in out]):
+            return 'other bytes: ' + '\n  got  '.join([''] + [trim(p).hex() for p in out]) + \
+                '\n  want '.join([''] + [p.hex() for p in want.packets])
+        if way == '6to4' and want.verdict != 'translated' and len(packet) >= 40:
+            src = ipaddress.IPv6Address(packet[8:24])
+            if src not in known and self.mapping_of(src):
+                return f'a mapping for {src}, though the packet was dropped'
+        return None
+
+
+def trim(packet):
+    """Without link padding."""
+    if packet[0] >> 4 == 4:
+        return packet[:struct.unpack_from('!H', packet, 2)[0]]
+    return packet[:40 + struct.unpack_from('!H', packet, 4)[0]]
+
+
+def fuzz(total, seed, max_differences=20, say=print):
+    """Runs `total` packets; returns the number of differences."""
+    differences, done, start = 0, 0, time.monotonic()
+    per = -(-total // len(CONFIGS))
+    for number, (fields, options) in enumerate(CONFIGS):
+        with Lab() as lab, contextlib.ExitStack() as stack:
+            f = Fuzz(lab, fields, options)
+            stack.callback(f.close)
+            rng = random.Random(f'{seed} {number}')
+            streams = {way: generator.packets(f.cfg, rng, way, max_len=MAX_LEN) for way in generator.WAYS}
+            for i in range(per):
+                way = generator.WAYS[i & 1]
+                packet = next(streams[way])
+                what = f.check(way, packet)
+                done += 1
+                if what:
+                    differences += 1
+                    say(f'seed {seed}, configuration {number} {" ".join(options)}, packet {i}, {way}: {what}\n'
+                        f'  in   {packet.hex()}')
+                    if differences >= max_differences:
+                        return differences
+    rate = done / (time.monotonic() - start)
+    say(f'seed {seed}: {done} packets, {differences} differences, {rate:.0f} packets a second')
+    return differences
+
+
+if __name__ == '__main__':
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000000
+    sys.exit(1 if fuzz(count, sys.argv[2] if len(sys.argv) > 2 else str(int(time.time()))) else 0)
