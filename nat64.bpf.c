@@ -33,6 +33,7 @@ const volatile struct nat64_config cfg;
 
 #include "headers/verdict.h"
 #include "headers/pkt.h"
+#include "headers/vlan.h"
 #include "headers/csum.h"
 #include "headers/addr.h"
 #include "headers/state.h"
@@ -52,8 +53,7 @@ static __always_inline int finish(enum nat64_way way, int verdict, const struct 
 	return verdict == NAT64_PASS || p->answer ? p->act : TC_ACT_SHOT;
 }
 
-SEC("tc")
-int nat64_6to4(struct __sk_buff *skb)
+static __always_inline int ingress(struct __sk_buff *skb)
 {
 	const struct ipv6hdr *h;
 	struct pkt p;
@@ -68,6 +68,19 @@ int nat64_6to4(struct __sk_buff *skb)
 	p.ip_len = p.answer = 0;
 	p.act = TC_ACT_OK;
 	return finish(NAT64_6TO4, translate64(skb, &p, h), &p);
+}
+
+SEC("tc")
+int nat64_6to4(struct __sk_buff *skb)
+{
+	bool tagged = is_tagged(skb);
+	struct tag tag = {};
+	int act;
+
+	if (tagged && !take_tag(skb, &tag))
+		return TC_ACT_UNSPEC;
+	act = ingress(skb);
+	return tagged && !put_tag(skb, &tag) ? TC_ACT_SHOT : act;
 }
 
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
@@ -91,7 +104,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	if (skb->protocol != bpf_htons(ETH_P_IP))
 		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || h->version != 4 || !in_pool(h->daddr))
+	if (!h || h->version != 4 || (!in_pool(h->daddr) && h->daddr != cfg.icmp_src))
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */

@@ -29,9 +29,9 @@ static const struct option_spec OPTIONS[] = {
 	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,
 	  .append = append_allowed, .need = NEEDED_TO_LOAD, .missing = "nothing would be translated" },
 	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7200)", parse_timeout, FIELD(timeout) },
-	{ 0, "icmp-src", "ADDRESS", "IPv4 source of unmapped routers' ICMP errors (192.0.0.8)", parse_icmp_src,
+	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
 	  FIELD(icmp_src) },
-	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment packets of DF=0 to this size (default 1280)", parse_mtu,
+	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment DF=0 packets to this (default 1280)", parse_mtu,
 	  FIELD(lowest_ipv6_mtu) },
 	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict) },
 	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos) },
@@ -51,11 +51,19 @@ static const struct options DEFAULTS = {
 
 static void help(void)
 {
-	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure the translator of an interface\n"
-	     "       nat64 -i IF -u                               unload it\n"
+	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure\n"
+	     "       nat64 -i IF -u                               unload\n"
 	     "\n"
-	     "IPv6 hosts behind the interface reach IPv4 hosts through the NAT64 prefix.\n");
+	     "IPv6 hosts behind interface IF reach IPv4 hosts through the NAT64 prefix.\n");
 	options_help(OPTIONS);
+}
+
+/* Exit status of what has only to write something */
+static int written(void)
+{
+	if (fflush(stdout) || ferror(stdout))
+		return msg_fail(-errno, "cannot write: %s", strerror(errno)), EXIT_FAILURE;
+	return EXIT_SUCCESS;
 }
 
 /* Between the first change and the last, nothing but SIGKILL stops us half way. */
@@ -98,10 +106,10 @@ int main(int argc, char **argv)
 		ret = EXIT_USAGE;
 	} else if (options.help) {
 		help();
-		ret = EXIT_SUCCESS;
+		ret = written();
 	} else if (options.version) {
 		puts("nat64 " NAT64_VERSION);
-		ret = EXIT_SUCCESS;
+		ret = written();
 	} else {
 		msg_verbose = options.verbose;
 		ret = run(&nl, &options);

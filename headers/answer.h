@@ -92,14 +92,18 @@ static __always_inline bool no_answer4(struct __sk_buff *skb, const struct pkt *
 }
 
 /* Answers an IPv6 packet that has a routing header with a Parameter Problem. */
-static __noinline int answer6(struct __sk_buff *skb, struct pkt *p)
+__noinline int answer6(struct __sk_buff *skb)
 {
-	struct icmp icmp = { .type = 4, .rest = bpf_htonl(p->segments_left) };
+	struct pkt *p = handed_over();
+	struct icmp icmp = { .type = 4 };
 	struct ipv6hdr old, new = {};
 	__u32 l3 = l3_off(), len;
 	csum_t sum;
 	int s;
 
+	if (!p)
+		return NAT64_DROP_NO_MEMORY;
+	icmp.rest = bpf_htonl(p->segments_left);
 	TRY(pkt_load(skb, l3, &old, sizeof(old)));
 	if (v6_illegal(&p->saddr6) || is_icmp6_error(skb, p, &old) || !may_answer())
 		return NAT64_DROP_ROUTING;
@@ -127,13 +131,16 @@ static __noinline int answer6(struct __sk_buff *skb, struct pkt *p)
 
 /* Answers an IPv4 packet on its way out with Source Route Failed: it comes back in through the same interface, where
  * the route of its source is, and the IPv4 stack takes it to its destination. */
-static __noinline int answer4(struct __sk_buff *skb, struct pkt *p)
+__noinline int answer4(struct __sk_buff *skb)
 {
+	struct pkt *p = handed_over();
 	struct icmp icmp = { .type = 3, .code = 5 };
 	struct iphdr old, new = {};
 	__u32 l3 = l3_off(), len;
 	int s;
 
+	if (!p)
+		return NAT64_DROP_NO_MEMORY;
 	if (v4_illegal(p->saddr4) || no_answer4(skb, p) || !may_answer())
 		return NAT64_DROP_SOURCE_ROUTE;
 	TRY(pkt_load(skb, l3, &old, sizeof(old)));

@@ -51,6 +51,36 @@ struct pkt {
 	union nat64_v6 saddr6, daddr6;
 };
 
+/* A packet's facts on their way to a global function, see new_mapping. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pkt);
+} handed SEC(".maps");
+
+static __always_inline struct pkt *handed_over(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&handed, &zero);
+}
+
+/* Calls the global function `stage` for packet `p`. */
+static __always_inline int hand_over(struct __sk_buff *skb, struct pkt *p, int (*stage)(struct __sk_buff *skb))
+{
+	struct pkt *h = handed_over();
+	int verdict;
+
+	if (!h)
+		return NAT64_DROP_NO_MEMORY;
+	*h = *p;
+	verdict = stage(skb);
+	p->answer = h->answer;
+	p->act = h->act;
+	return verdict;
+}
+
 static __always_inline bool is_ext_header(__u8 proto)
 {
 	return proto == IPPROTO_HOPOPTS || proto == IPPROTO_ROUTING || proto == IPPROTO_DSTOPTS ||

@@ -46,6 +46,19 @@ struct {
 	__type(value, __u32);
 } allowed SEC(".maps");
 
+/* What new_mapping is asked and answers. */
+struct request {
+	union nat64_v6 v6;
+	__u32 index;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct request);
+} request SEC(".maps");
+
 #define READ_ONCE(x)	 (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
@@ -68,7 +81,7 @@ static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6)
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
 	__u64 last;
 
-	if (!m)
+	if (!m || !in_pool(v4))
 		return NAT64_DROP_NO_MAPPING;
 	last = READ_ONCE(m->last_seen);
 	if (!last || expired(last, bpf_ktime_get_boot_ns(), 0))
@@ -186,47 +199,58 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 	return NAT64_DROP_POOL_FULL;
 }
 
-/* A new mapping for `v6`, which has none that it could keep. Rare, so a function of its own: the verifier walks it
- * once for each caller, and the caller's registers stay its own. */
-static __noinline int new_mapping(const union nat64_v6 *v6, __u64 now, __u32 *index)
+/* A new mapping for the host in `request`, which has none that it could keep. A global function: the verifier walks it
+ * once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and numbers
+ * only, hence `request`. */
+__noinline int new_mapping(struct __sk_buff *skb)
 {
-	union nat64_v6 old = {};
+	__u32 zero = 0, mine, *i;
+	struct request *r = bpf_map_lookup_elem(&request, &zero);
+	union nat64_v6 old = {}, v6;
 	struct nat64_mapping *m;
-	__u32 mine, *i;
 
-	if (v6_illegal(v6))
+	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
+	if (!r)
+		return NAT64_DROP_NO_MEMORY;
+	v6 = r->v6;
+	if (v6_illegal(&v6))
 		return NAT64_DROP_SRC_ILLEGAL;
-	if (!is_allowed(v6))
+	if (!is_allowed(&v6))
 		return NAT64_DROP_NOT_ALLOWED;
-	TRY(take_address(v6, now, &mine, &old));
+	TRY(take_address(&v6, bpf_ktime_get_boot_ns(), &mine, &old));
 	if (old.d[0] | old.d[1]) {
 		i = bpf_map_lookup_elem(&by_v6, &old);
 		if (i && *i == mine)
 			bpf_map_delete_elem(&by_v6, &old);
 	}
-	*index = mine;
-	if (!bpf_map_update_elem(&by_v6, v6, &mine, BPF_NOEXIST))
+	r->index = mine;
+	if (!bpf_map_update_elem(&by_v6, &v6, &mine, BPF_NOEXIST))
 		return NAT64_PASS;
 
 	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away. */
 	m = bpf_map_lookup_elem(&mappings, &mine);
 	if (m)
-		release(m, v6);
-	return owned_by(v6, index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+		release(m, &v6);
+	return owned_by(&v6, &r->index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
-static __always_inline int address_for(const union nat64_v6 *v6, __be32 *v4)
+static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
 {
 	__u64 now = bpf_ktime_get_boot_ns(), last;
 	struct nat64_mapping *m;
-	__u32 index;
+	__u32 index, zero = 0;
+	struct request *r;
 	bool still;
 
 	m = owned_by(v6, &index);
 	if (!m) {
-		TRY(new_mapping(v6, now, &index));
-		*v4 = v4_at(index);
+		r = bpf_map_lookup_elem(&request, &zero);
+		if (!r)
+			return NAT64_DROP_NO_MEMORY;
+		r->v6 = *v6;
+		TRY(new_mapping(skb));
+		*v4 = v4_at(r->index);
 		return NAT64_PASS;
 	}
 	*v4 = v4_at(index);

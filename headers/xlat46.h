@@ -81,8 +81,9 @@ static __always_inline csum_t csum_header6(const struct header6 *h, bool frag)
 }
 
 /* An ICMP error and the packet that it quotes, sections 4.2 and 4.3. */
-static __noinline int icmp_error46(struct __sk_buff *skb, struct pkt *p)
+__noinline int icmp_error46(struct __sk_buff *skb)
 {
+	struct pkt *p = handed_over();
 	__u32 zero = 0;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
 	struct header6 h;
@@ -92,7 +93,7 @@ static __noinline int icmp_error46(struct __sk_buff *skb, struct pkt *p)
 	__u8 type;
 	int sum;
 
-	if (!w)
+	if (!w || !p)
 		return NAT64_DROP_NO_MEMORY;
 	q = &w->q;
 	n = &w->n;
@@ -163,13 +164,13 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 	if (p->ext_len) {
 		verdict = walk_options(skb, l3_off() + IP4_HEADER, p->ext_len);
 		if (verdict == NAT64_DROP_SOURCE_ROUTE)
-			return answer4(skb, p);
+			return hand_over(skb, p, answer4);
 		TRY(verdict);
 	}
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p));
 	if (p->icmp_error)
-		return icmp_error46(skb, p);
+		return hand_over(skb, p, icmp_error46);
 	TRY(transport46(skb, p));
 	plan_cut(skb, p);
 	header46(p, &new);

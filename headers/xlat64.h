@@ -26,9 +26,9 @@ static __always_inline int destination64(struct pkt *p)
 
 /* The source's IPv4 address. An ICMPv6 error may come from a router that has no mapping and cannot get one: RFC 6791
  * gives it an address that stands for all of them. */
-static __always_inline int source64(struct pkt *p)
+static __always_inline int source64(struct __sk_buff *skb, struct pkt *p)
 {
-	int verdict = address_for(&p->saddr6, &p->saddr4);
+	int verdict = address_for(skb, &p->saddr6, &p->saddr4);
 
 	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL)) {
 		p->saddr4 = cfg.icmp_src;
@@ -91,12 +91,12 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 	return NAT64_PASS;
 }
 
-/* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. A function of its own for the verifier's sake:
- * its many paths end here. */
-static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
+/* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. */
+__noinline int icmp_error64(struct __sk_buff *skb)
 {
+	struct pkt *p = handed_over();
 	__u32 zero = 0;
-	__u32 length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0;
+	__u32 length;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
 	struct iphdr outer, inner;
 	struct pkt *q;
@@ -105,7 +105,7 @@ static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 	__u8 type;
 	int sum;
 
-	if (!w)
+	if (!w || !p)
 		return NAT64_DROP_NO_MEMORY;
 	q = &w->q;
 	n = &w->n;
@@ -114,6 +114,7 @@ static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 	if (v6_illegal(&p->saddr6))
 		return NAT64_DROP_SRC_ILLEGAL;
 	TRY(icmp_header64(&p->icmp, &n->icmp));
+	length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0;
 	find_quote(p, length, n);
 	TRY(load_quote6(skb, q, n));
 	if (p->icmp.type == 2)
@@ -129,7 +130,7 @@ static __noinline int icmp_error64(struct __sk_buff *skb, struct pkt *p)
 			     type == 0xff ? csum_sub((csum_t)q->saddr4 + q->daddr4, v6)
 					  : csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
 			     type));
-	TRY(source64(p));
+	TRY(source64(skb, p));
 	n->icmp.b[1] = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
 
 	/* The sum of an IPv4 header is 0: what the checksum loses is the pseudo-header and the quoted IPv6 header. */
@@ -162,13 +163,13 @@ static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, con
 		return NAT64_DROP_TRUNCATED;
 	verdict = parse6(skb, p, h, l3_off());
 	if (verdict == NAT64_DROP_ROUTING)
-		return answer6(skb, p);
+		return hand_over(skb, p, answer6);
 	TRY(verdict);
 	TRY(check_l4_6(skb, p));
 	TRY(destination64(p));
 	if (p->icmp_error)
-		return icmp_error64(skb, p);
-	TRY(source64(p));
+		return hand_over(skb, p, icmp_error64);
+	TRY(source64(skb, p));
 	wire = wire_length64(skb, p);
 	TRY(transport64(skb, p));
 	header64(p, wire, &new);

@@ -194,10 +194,13 @@ static int explain(int err, const struct options *o, struct reason *why)
 		if (!libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, HELPERS[i].id, NULL))
 			return reason(why, err, "this kernel (%s) is too old: it has no %s, which needs Linux %s",
 				      uts.release, HELPERS[i].name, HELPERS[i].since);
+	/* Capabilities have been checked: of a user namespace they do not count here, and before 5.11 maps were paid for
+	 * from the limit of locked memory, which libbpf raises if it may. */
 	if (err == -EPERM)
-		return reason(why, err,
-			      "the kernel does not permit to load BPF programs: "
-			      "inside a user namespace, or not enough locked memory (ulimit -l)");
+		return reason(
+			why, err,
+			"loading BPF programs is not permitted: missing CAP_SYS_RESOURCE (or ulimit -l too low), or "
+			"inside a user namespace");
 	return reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err));
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* route.c - the route that leads the IPv4 prefix to the translator, and the neighbour that it goes via */
+/* route.c - the routes that lead to the translator, and the neighbour that they go via */
 #include <errno.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
@@ -26,7 +26,7 @@ struct via6 {
 /* What a dump is looked through for */
 struct search {
 	const struct link *link;
-	const struct route *wanted; /* or NULL */
+	const struct route *wanted; /* ROUTES_WANTED, or NULL */
 	struct reason *why;
 	struct routes found;
 	int err;
@@ -66,6 +66,10 @@ static int route_attr(const struct nlattr *attr, void *data)
 		if (len == sizeof(seen->table))
 			seen->table = mnl_attr_get_u32(attr);
 		break;
+	case RTA_PRIORITY:
+		if (len == sizeof(seen->route.metric))
+			seen->route.metric = mnl_attr_get_u32(attr);
+		break;
 	case RTA_VIA:
 		seen->route.has_via = len == sizeof(*via) && via->family == AF_INET6;
 		if (seen->route.has_via)
@@ -81,13 +85,17 @@ static int route_attr(const struct nlattr *attr, void *data)
 }
 
 /* The longest match wins: what lies within our prefix, or is the very same, takes addresses away from us. What covers
- * it does not matter, unless it belongs to another translator. */
+ * it does not matter, unless it is the prefix of another translator. Two may share an --icmp-src. */
 static void route_conflict(struct search *s, const struct seen_route *seen, bool translator)
 {
-	const struct prefix4 *pool = &s->wanted->dst;
+	const struct prefix4 *pool = &s->wanted[ROUTE_POOL].dst;
 	char dev[IF_NAMESIZE] = "";
 	char text[PREFIX_STRLEN];
 
+	if (!s->err && translator && prefix4_covers(&seen->route.dst, &s->wanted[ROUTE_ICMP_SRC].dst) &&
+	    seen->route.dst.len < 32)
+		s->err = reason(s->why, -EADDRINUSE, "--icmp-src %s: belongs to the prefix of another translator",
+				text4(s->wanted[ROUTE_ICMP_SRC].dst).s);
 	if (s->err || !(translator ? prefix4_overlap : prefix4_covers)(pool, &seen->route.dst))
 		return;
 	if (seen->oif)
@@ -192,23 +200,21 @@ static void lookup_answer(const struct nlmsghdr *msg, void *data)
 	mnl_attr_parse(msg, sizeof(*rtm), lookup_attr, found);
 }
 
-int route_wanted(struct nl *nl, const struct link *link, struct prefix4 v4_prefix, struct prefix6 v6_prefix,
-		 struct route *route, struct reason *why)
+/* The address that the routes go via on Ethernet. */
+static int find_via(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, union nat64_v6 *via,
+		    struct reason *why)
 {
 	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
 	struct lookup found = { .type = RTN_UNSPEC };
 	struct nlmsghdr *msg;
 	struct rtmsg *rtm;
 
-	*route = (struct route){ .dst = v4_prefix, .has_via = !link->l3, .mtu = link->mtu - IPV6_HEADER_GROWTH };
-	if (link->l3)
-		return 0;
-	route->via = v6_prefix.addr;
+	*via = v6_prefix.addr;
 	msg = nl_request(nl, RTM_GETROUTE, 0, sizeof(*rtm), &rtm);
 	rtm->rtm_family = AF_INET6;
 	rtm->rtm_dst_len = 128;
 	rtm->rtm_flags = RTM_F_FIB_MATCH;
-	mnl_attr_put(msg, RTA_DST, sizeof(route->via), &route->via);
+	mnl_attr_put(msg, RTA_DST, sizeof(*via), via);
 	/* No route, or one that says no, is fine. */
 	if (nl_talk(nl, lookup_answer, &found, sizeof(found)) || found.type != RTN_UNICAST || !found.dst.len ||
 	    found.oif == link->index)
@@ -220,8 +226,22 @@ int route_wanted(struct nl *nl, const struct link *link, struct prefix4 v4_prefi
 			      dev);
 	}
 	/* Say, 2000::/3 leads to the provider: the kernel wants a next hop that a route leads elsewhere to be there. */
-	route->via = LINK_LOCAL_VIA;
+	*via = LINK_LOCAL_VIA;
 	return 0;
+}
+
+int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct route *route,
+		  struct reason *why)
+{
+	struct route common = { .has_via = !link->l3, .mtu = link->mtu - IPV6_HEADER_GROWTH };
+	int err = link->l3 ? 0 : find_via(nl, link, o->v6_prefix, &common.via, why);
+
+	route[ROUTE_POOL] = common;
+	route[ROUTE_POOL].dst = o->v4_prefix;
+	route[ROUTE_ICMP_SRC] = common;
+	route[ROUTE_ICMP_SRC].dst = (struct prefix4){ o->icmp_src, 32 };
+	route[ROUTE_ICMP_SRC].metric = link->index; /* so that several translators can have one */
+	return err;
 }
 
 static int find_routes(struct nl *nl, struct search *s)
@@ -281,8 +301,8 @@ bool routes_have_neigh(const struct routes *r, const union nat64_v6 *addr)
 
 bool route_equal(const struct route *a, const struct route *b)
 {
-	return a->dst.addr == b->dst.addr && a->dst.len == b->dst.len && a->mtu == b->mtu && a->has_via == b->has_via &&
-	       (!a->has_via || !memcmp(&a->via, &b->via, sizeof(a->via)));
+	return a->dst.addr == b->dst.addr && a->dst.len == b->dst.len && a->mtu == b->mtu && a->metric == b->metric &&
+	       a->has_via == b->has_via && (!a->has_via || !memcmp(&a->via, &b->via, sizeof(a->via)));
 }
 
 int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace)
@@ -300,6 +320,8 @@ int route_set(struct nl *nl, const struct link *link, const struct route *route,
 	rtm->rtm_scope = route->has_via ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
 	mnl_attr_put(msg, RTA_DST, sizeof(route->dst.addr), &route->dst.addr);
 	mnl_attr_put_u32(msg, RTA_OIF, link->index);
+	if (route->metric)
+		mnl_attr_put_u32(msg, RTA_PRIORITY, route->metric);
 	if (route->has_via) {
 		struct via6 via = { .family = AF_INET6, .addr = route->via };
 

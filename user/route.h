@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* route.h - the route that leads the IPv4 prefix to the translator, and the neighbour that it goes via
+/* route.h - the routes that lead to the translator, and the neighbour that they go via
+ *
+ * One leads the IPv4 prefix there. Another leads --icmp-src there, which nobody should send to: but a machine with
+ * rp_filter=1 takes a packet only if it has a route for its source that leads back.
  *
  * On Ethernet the route goes via the network address of the NAT64 prefix, for which there is a permanent neighbour of
  * a made-up MAC address: so the kernel need not resolve the hosts of the IPv4 prefix, which nobody would answer for.
@@ -11,16 +14,24 @@
 #include "addr.h"
 #include "link.h"
 #include "netlink.h"
+#include "options.h"
 
 struct route {
 	struct prefix4 dst;
 	bool has_via;
 	union nat64_v6 via;
 	__u32 mtu;
+	__u32 metric;
+};
+
+enum {
+	ROUTE_POOL,
+	ROUTE_ICMP_SRC,
+	ROUTES_WANTED
 };
 
 /* Room for what a translator may have left behind, were it killed again and again in the midst of reconfigurations */
-#define ROUTES_MAX 16
+#define ROUTES_MAX 32
 
 /* The routes and neighbours of ours on an interface. */
 struct routes {
@@ -31,12 +42,12 @@ struct routes {
 	bool neigh_stale; /* the kernel remembers that nobody answered for the address wanted */
 };
 
-/* The route that a translator wants, in *route. 0, or a negative errno with *why if the NAT64 prefix is routed to
- * another interface. */
-int route_wanted(struct nl *nl, const struct link *link, struct prefix4 v4_prefix, struct prefix6 v6_prefix,
-		 struct route *route, struct reason *why);
+/* The routes that a translator wants: ROUTES_WANTED of them in `route`. 0, or a negative errno with *why if the NAT64
+ * prefix is routed to another interface. */
+int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct route *route,
+		  struct reason *why);
 
-/* Finds what is ours on the interface. With a wanted route, also checks that nothing of others is in its way: 0, or a
+/* Finds what is ours on the interface. With wanted routes, also checks that nothing of others is in its way: 0, or a
  * negative errno with *why naming it. */
 int routes_find(struct nl *nl, const struct link *link, const struct route *wanted, struct routes *r,
 		struct reason *why);

@@ -22,7 +22,7 @@ struct setup {
 	struct loaded loaded;
 
 	/* wanted */
-	struct route route;
+	struct route route[ROUTES_WANTED];
 	struct nat64_bpf *programs;
 	bool kept_state;
 	struct reason lost_state; /* why not */
@@ -30,7 +30,7 @@ struct setup {
 	/* done */
 	bool clsact_made;
 	bool neigh_made;
-	bool route_set;
+	bool route_set[ROUTES_WANTED];
 	bool filter_set[NAT64_WAYS];
 };
 
@@ -77,8 +77,8 @@ static int check(struct setup *s)
 	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
 		return msg_fail(-EPERM, "%s: %s", name, why.text);
 	err = check_addresses(s->nl, s->link, s->o, &why);
-	err = err ? err : route_wanted(s->nl, s->link, s->o->v4_prefix, s->o->v6_prefix, &s->route, &why);
-	err = err ? err : routes_find(s->nl, s->link, &s->route, &s->routes, &why);
+	err = err ? err : routes_wanted(s->nl, s->link, s->o, s->route, &why);
+	err = err ? err : routes_find(s->nl, s->link, s->route, &s->routes, &why);
 	return err ? msg_fail(err, "%s", why.text) : 0;
 }
 
@@ -117,30 +117,34 @@ static int add_clsact(struct setup *s)
 
 static int add_neigh(struct setup *s)
 {
+	const struct route *route = &s->route[ROUTE_POOL];
 	int err;
 
-	if (!s->route.has_via || routes_have_neigh(&s->routes, &s->route.via))
+	if (!route->has_via || routes_have_neigh(&s->routes, &route->via))
 		return 0;
-	err = neigh_set(s->nl, s->link, &s->route.via, s->routes.neigh_stale);
+	err = neigh_set(s->nl, s->link, &route->via, s->routes.neigh_stale);
 	if (err)
 		return msg_fail(err, "%s: cannot add the neighbour %s: %s", s->link->name,
-				text6((struct prefix6){ s->route.via, 128 }).s, nl_error(s->nl, err));
+				text6((struct prefix6){ route->via, 128 }).s, nl_error(s->nl, err));
 	s->neigh_made = true;
 	return 0;
 }
 
-static int add_route(struct setup *s)
+static int add_routes(struct setup *s)
 {
-	const struct route *old = routes_same_dst(&s->routes, &s->route);
 	int err;
 
-	if (old && route_equal(old, &s->route))
-		return 0;
-	err = route_set(s->nl, s->link, &s->route, old);
-	if (err)
-		return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(s->route.dst).s,
-				nl_error(s->nl, err));
-	s->route_set = true;
+	for (int i = 0; i < ROUTES_WANTED; i++) {
+		const struct route *old = routes_same_dst(&s->routes, &s->route[i]);
+
+		if (old && route_equal(old, &s->route[i]))
+			continue;
+		err = route_set(s->nl, s->link, &s->route[i], old);
+		if (err)
+			return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name,
+					text4(s->route[i].dst).s, nl_error(s->nl, err));
+		s->route_set[i] = true;
+	}
 	return 0;
 }
 
@@ -167,8 +171,6 @@ static void undone(const struct setup *s, const char *what, int err)
 /* Back to what was there before, in reverse. */
 static void undo(struct setup *s)
 {
-	const struct route *old = routes_same_dst(&s->routes, &s->route);
-
 	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
 		if (!s->filter_set[way])
 			continue;
@@ -179,17 +181,30 @@ static void undo(struct setup *s)
 		else
 			undone(s, tc_hook(way), tc_filter_del(s->nl, s->link, way));
 	}
-	if (s->route_set && old)
-		undone(s, "route", route_set(s->nl, s->link, old, true));
-	else if (s->route_set)
-		undone(s, "route", route_del(s->nl, s->link, &s->route));
+	for (int i = ROUTES_WANTED - 1; i >= 0; i--) {
+		const struct route *old = routes_same_dst(&s->routes, &s->route[i]);
+
+		if (s->route_set[i] && old)
+			undone(s, "route", route_set(s->nl, s->link, old, true));
+		else if (s->route_set[i])
+			undone(s, "route", route_del(s->nl, s->link, &s->route[i]));
+	}
 	if (s->neigh_made)
-		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->route.via));
+		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->route[ROUTE_POOL].via));
 	if (s->clsact_made)
 		undone(s, "clsact", tc_clsact_del(s->nl, s->link));
 }
 
-/* Routes and neighbours of ours that are not wanted (any more). Returns the first error. */
+static bool is_wanted(const struct route *wanted, const struct route *route)
+{
+	for (int i = 0; wanted && i < ROUTES_WANTED; i++)
+		if (route->dst.addr == wanted[i].dst.addr && route->dst.len == wanted[i].dst.len)
+			return true;
+	return false;
+}
+
+/* Routes and neighbours of ours that are not wanted (any more): `wanted` is ROUTES_WANTED of them, or NULL. Returns the
+ * first error. */
 static int remove_routes(struct setup *s, const struct route *wanted)
 {
 	int first = 0;
@@ -198,7 +213,7 @@ static int remove_routes(struct setup *s, const struct route *wanted)
 	for (size_t i = 0; i < s->routes.n_routes; i++) {
 		const struct route *route = &s->routes.route[i];
 
-		if (wanted && route->dst.addr == wanted->dst.addr && route->dst.len == wanted->dst.len)
+		if (is_wanted(wanted, route))
 			continue;
 		err = route_del(s->nl, s->link, route);
 		if (err && !first)
@@ -218,6 +233,28 @@ static int remove_routes(struct setup *s, const struct route *wanted)
 	return first;
 }
 
+/* Our filters, and with them, in one step, the clsact qdisc if it is ours alone: were the filters to go first, nobody
+ * would know any more whose it is if then something failed. */
+static int remove_filters(struct setup *s)
+{
+	unsigned int others = s->filter[NAT64_6TO4].others + s->filter[NAT64_4TO6].others;
+	int err;
+
+	if (is_clsact_ours(s) && !others) {
+		err = tc_clsact_del(s->nl, s->link);
+		return err ? msg_fail(err, "%s: cannot remove the clsact qdisc: %s", s->link->name,
+				      nl_error(s->nl, err))
+			   : 0;
+	}
+	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
+		err = s->filter[way].ours ? tc_filter_del(s->nl, s->link, way) : 0;
+		if (err)
+			return msg_fail(err, "%s: cannot detach from the %s hook: %s", s->link->name, tc_hook(way),
+					nl_error(s->nl, err));
+	}
+	return 0;
+}
+
 /* What is loaded now, for -v */
 static void tell(const struct setup *s)
 {
@@ -229,7 +266,7 @@ static void tell(const struct setup *s)
 	for (size_t i = 0; i < s->o->n_allowed; i++)
 		msg_info("  allowed       %s", text6(s->o->allowed[i]).s);
 	msg_info("  time-out      %u s", s->o->timeout);
-	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->route.mtu);
+	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->route[ROUTE_POOL].mtu);
 	msg_info("  mappings      %s, %llu kB of memory", s->kept_state ? "kept" : "none yet",
 		 (programs_memory(s->programs) + 1023) / 1024);
 	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
@@ -246,14 +283,14 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 		goto out;
 	err = add_clsact(&s);
 	err = err ? err : add_neigh(&s);
-	err = err ? err : add_route(&s);
+	err = err ? err : add_routes(&s);
 	err = err ? err : attach(&s, NAT64_6TO4);
 	err = err ? err : attach(&s, NAT64_4TO6);
 	if (err) {
 		undo(&s);
 		goto out;
 	}
-	remove_routes(&s, &s.route);
+	remove_routes(&s, s.route);
 	if (is_loaded(&s) && !s.kept_state)
 		msg_note("%s: the mappings that were there are gone: %s", link->name, s.lost_state.text);
 	check_forwarding(link);
@@ -267,7 +304,6 @@ out:
 int setup_unload(struct nl *nl, const struct link *link)
 {
 	struct setup s = { .nl = nl, .link = link };
-	unsigned int others = 0;
 	struct reason why = { "" };
 	int err;
 
@@ -281,19 +317,8 @@ int setup_unload(struct nl *nl, const struct link *link)
 		return msg_fail(err, "%s: %s", link->name, why.text);
 	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs)
 		return msg_fail(-ENOENT, "nothing loaded on %s", link->name);
-	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
-		others += s.filter[way].others;
-		err = s.filter[way].ours ? tc_filter_del(nl, link, way) : 0;
-		if (err)
-			return msg_fail(err, "%s: cannot detach from the %s hook: %s", link->name, tc_hook(way),
-					nl_error(nl, err));
-	}
 	err = remove_routes(&s, NULL);
-	if (!err && is_clsact_ours(&s) && !others) {
-		err = tc_clsact_del(nl, link);
-		if (err)
-			msg_fail(err, "%s: cannot remove the clsact qdisc: %s", link->name, nl_error(nl, err));
-	}
+	err = err ? err : remove_filters(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
 	return err;
