@@ -58,7 +58,7 @@ static __always_inline int ingress(struct __sk_buff *skb)
 	const struct ipv6hdr *h;
 	struct pkt p;
 
-	if (skb->protocol != bpf_htons(ETH_P_IPV6))
+	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
@@ -101,7 +101,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	const struct iphdr *h;
 	struct pkt p;
 
-	if (skb->protocol != bpf_htons(ETH_P_IP))
+	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 4 || (!in_pool(h->daddr) && h->daddr != cfg.icmp_src))

@@ -9,47 +9,47 @@
 /* What a translator is found by. A second translator on an interface, or somebody else's filter, is told from
  * ours by program name; routes and neighbours by their protocol number (rtm_protocol, NDA_PROTOCOL), which no
  * routing daemon in /etc/iproute2/rt_protos uses. */
-#define NAT64_TC_HANDLE		0x64
-#define NAT64_TC_PRIORITY	64
-#define NAT64_RT_PROTOCOL	64
-#define NAT64_PROG_6TO4		"nat64_6to4"	/* clsact ingress */
-#define NAT64_PROG_4TO6		"nat64_4to6"	/* clsact egress */
+#define NAT64_TC_HANDLE	  0x64
+#define NAT64_TC_PRIORITY 64
+#define NAT64_RT_PROTOCOL 64
+#define NAT64_PROG_6TO4	  "nat64_6to4" /* clsact ingress */
+#define NAT64_PROG_4TO6	  "nat64_4to6" /* clsact egress */
 
 /* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a
  * reconfiguration; state of another version is not taken over. */
-#define NAT64_STATE_VERSION	1
+#define NAT64_STATE_VERSION 1
 
 /* The limits that both sides rely on. */
-#define NAT64_V4_LEN_MIN	8	/* 16 M mappings */
-#define NAT64_V4_LEN_MAX	31
-#define NAT64_TIMEOUT_MAX	(10 * 365 * 86400)	/* seconds */
+#define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
+#define NAT64_V4_LEN_MAX  31
+#define NAT64_TIMEOUT_MAX (10 * 365 * 86400) /* seconds */
 
 /* An IPv6 address in network byte order, in the sizes that make its handling cheap. */
 union nat64_v6 {
 	__u8 b[16];
 	__be16 h[8];
 	__be32 w[4];
-	__u64 d[2];		/* for comparison only */
+	__u64 d[2]; /* for comparison only */
 };
 
 /* The configuration: `const volatile struct nat64_config cfg` in .rodata, fixed when a program is loaded, so that
  * the verifier removes what is not used. A reconfiguration loads new programs over the same state maps. */
 struct nat64_config {
-	union nat64_v6 v6_prefix;	/* NAT64 prefix, bits from v6_len on are zero */
-	__u32 v6_len;			/* 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2) */
-	__be32 v4_prefix;		/* the pool, host bits are zero */
+	union nat64_v6 v6_prefix; /* NAT64 prefix, bits from v6_len on are zero */
+	__u32 v6_len;		  /* 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2) */
+	__be32 v4_prefix;	  /* the pool, host bits are zero */
 	__be32 v4_mask;
-	__u32 v4_len;			/* 8 to 31 */
-	__u32 ifindex;			/* the interface that faces the IPv6 hosts */
-	__u32 mtu;			/* its MTU when loaded, bytes */
-	__u64 timeout_ns;		/* a mapping idle for longer is dead (nanoseconds) */
-	__u32 lowest_ipv6_mtu;		/* RFC 7915 section 4.1: DF=0 packets are cut to this; >= 1280 */
-	__be32 icmp_src;		/* RFC 6791: IPv4 source of ICMP errors from unmapped routers */
-	__u8 l3;			/* 1: the interface has no Ethernet header (tun, WireGuard, ppp) */
-	__u8 wkp_strict;		/* 1: enforce RFC 6052 section 3.1 */
-	__u8 set_tos;			/* 1: IPv4 TOS is .tos instead of the traffic class (RFC 7915 section 5.1) */
+	__u32 v4_len;	       /* 8 to 31 */
+	__u32 ifindex;	       /* the interface that faces the IPv6 hosts */
+	__u32 mtu;	       /* its MTU when loaded, bytes */
+	__u64 timeout_ns;      /* a mapping idle for longer is dead (nanoseconds) */
+	__u32 lowest_ipv6_mtu; /* RFC 7915 section 4.1: DF=0 packets are cut to this; >= 1280 */
+	__be32 icmp_src;       /* RFC 6791: IPv4 source of ICMP errors from unmapped routers */
+	__u8 l3;	       /* 1: the interface has no Ethernet header (tun, WireGuard, ppp) */
+	__u8 wkp_strict;       /* 1: enforce RFC 6052 section 3.1 */
+	__u8 set_tos;	       /* 1: IPv4 TOS is .tos instead of the traffic class (RFC 7915 section 5.1) */
 	__u8 tos;
-	__u8 set_tclass;		/* 1: traffic class is .tclass instead of the TOS (RFC 7915 section 4.1) */
+	__u8 set_tclass; /* 1: traffic class is .tclass instead of the TOS (RFC 7915 section 4.1) */
 	__u8 tclass;
 	__u8 pad[2];
 };
@@ -60,35 +60,36 @@ struct nat64_config {
  * Userspace reads and writes this record with BPF_F_LOCK. */
 struct nat64_mapping {
 	struct bpf_spin_lock lock;
-	__u32 flags;			/* none yet, 0 */
-	__u64 last_seen;		/* last packet from the IPv6 side, written at most once a second */
-	__u64 created;			/* when this owner got the address */
-	union nat64_v6 v6;		/* the owner */
+	__u32 flags;	   /* none yet, 0 */
+	__u64 last_seen;   /* last packet from the IPv6 side, written at most once a second */
+	__u64 created;	   /* when this owner got the address */
+	union nat64_v6 v6; /* the owner */
 };
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
 
 /* State map "pool": array of one: where to look for an address that is free. Only new mappings come here. */
 struct nat64_pool {
-	struct bpf_spin_lock lock;	/* for hand, left, oldest, full_oldest */
-	__u32 hand;			/* the clock hand: next index to look at */
-	__u32 left;			/* how many to look at until this round has seen them all */
-	__u32 version;			/* NAT64_STATE_VERSION, set by userspace */
-	__u64 oldest;			/* the smallest last_seen that this round saw */
-	__u64 full_oldest;		/* after a round that found nothing free, its .oldest: nothing can be free until
+	struct bpf_spin_lock lock; /* for hand, left, oldest, full_oldest */
+	__u32 hand;		   /* the clock hand: next index to look at */
+	__u32 left;		   /* how many to look at until this round has seen them all */
+	__u32 version;		   /* NAT64_STATE_VERSION, set by userspace */
+	__u64 oldest;		   /* the smallest last_seen that this round saw */
+	__u64 full_oldest;	   /* after a round that found nothing free, its .oldest: nothing can be free until
 					 * that one has expired. 0: look. Whoever frees a mapping from outside sets 0. */
-	__be32 v4_prefix;		/* whose state this is, set by userspace */
+	__be32 v4_prefix;	   /* whose state this is, set by userspace */
 	__u32 v4_len;
 };
 
 /* Map "allowed": LPM trie, one entry for each -a prefix, value unused (1). Configuration: made anew each load. */
 struct nat64_lpm6 {
-	__u32 len;			/* prefix length, host byte order */
+	__u32 len; /* prefix length, host byte order */
 	union nat64_v6 v6;
-} __attribute__((packed));		/* the kernel takes all behind .len for the key: no padding */
+} __attribute__((packed)); /* the kernel takes all behind .len for the key: no padding */
 
 /* Why a packet of ours was dropped. One list; the enum, names, status, JSON, the manual's table and the tests' check
  * come from it. X(enumerator, name, what it means) */
+/* clang-format off */
 #define NAT64_DROPS(X) \
 	X(TRUNCATED,	"truncated",	"shorter than its own headers say") \
 	X(BAD_HEADER,	"bad-header",	"an IP or extension header contradicts itself") \
@@ -115,9 +116,10 @@ struct nat64_lpm6 {
 	X(TOO_BIG,	"too-big",	"translated packet would exceed what the protocol or the link can carry") \
 	X(NO_ROUTE,	"no-route",	"no IPv6 route to the mapped host, or IPv6 forwarding is off") \
 	X(NO_MEMORY,	"no-memory",	"the kernel could not change the packet or store the mapping")
+/* clang-format on */
 
 enum nat64_drop {
-	NAT64_PASS = -1,		/* translated, go on */
+	NAT64_PASS = -1, /* translated, go on */
 #define X(id, name, text) NAT64_DROP_##id,
 	NAT64_DROPS(X)
 #undef X
@@ -132,7 +134,7 @@ enum nat64_way {
 
 /* State map "stats": per-CPU array of one; add up over the CPUs. Bytes are those of the IP packet as it came. */
 struct nat64_stats {
-	__u64 packets[NAT64_WAYS];	/* translated */
+	__u64 packets[NAT64_WAYS]; /* translated */
 	__u64 bytes[NAT64_WAYS];
 	__u64 drops[NAT64_WAYS][NAT64_DROP_MAX];
 };

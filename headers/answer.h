@@ -121,7 +121,7 @@ __noinline int answer6(struct __sk_buff *skb)
 	if (s < 0)
 		return NAT64_DROP_TRUNCATED;
 	sum = s + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len - IP6_HEADER, IPPROTO_ICMPV6);
-	icmp.check = ~csum_fold16(sum);
+	icmp.check = csum_finish(sum);
 	TRY(pkt_store(skb, l3 + IP6_HEADER, &icmp, sizeof(icmp)));
 	TRY(turn_frame(skb));
 	p->answer = 1;
@@ -160,7 +160,7 @@ __noinline int answer4(struct __sk_buff *skb)
 	s = range_sum(skb, l3 + IP4_HEADER, len - IP4_HEADER);
 	if (s < 0)
 		return NAT64_DROP_TRUNCATED;
-	icmp.check = ~csum_fold16(s);
+	icmp.check = csum_finish(s);
 	TRY(pkt_store(skb, l3 + IP4_HEADER, &icmp, sizeof(icmp)));
 	TRY(turn_frame(skb));
 	p->answer = 1;

@@ -29,16 +29,43 @@ static __always_inline csum_t csum_sub(csum_t sum, csum_t minus)
 	return sum + (__u32)~csum_fold32(minus);
 }
 
+/* Words of the packet as a sum takes them, and the way back into a checksum field. */
+static __always_inline csum_t csum_32(__be32 w)
+{
+	return (__force __u32)w;
+}
+
+static __always_inline csum_t csum_16(__be16 w)
+{
+	return (__force __u16)w;
+}
+
+static __always_inline csum_t csum_field(__sum16 field)
+{
+	return (__force __u16)field;
+}
+
+/* The checksum field for the words of `sum`, which go into it inverted. */
+static __always_inline __sum16 csum_finish(csum_t sum)
+{
+	return (__force __sum16)~csum_fold16(sum);
+}
+
+/* The field `old` after a change of the words by `diff`. */
+static __always_inline __sum16 csum_changed(__sum16 old, csum_t diff)
+{
+	return csum_finish((__u16)~csum_field(old) + diff);
+}
+
 static __always_inline csum_t csum_v6(const union nat64_v6 *a)
 {
-	return (csum_t)(__force __u32)a->w[0] + (__force __u32)a->w[1] + (__force __u32)a->w[2] +
-	       (__force __u32)a->w[3];
+	return csum_32(a->w[0]) + csum_32(a->w[1]) + csum_32(a->w[2]) + csum_32(a->w[3]);
 }
 
 /* The length and next header part of an IPv6 pseudo-header (RFC 8200 section 8.1). */
 static __always_inline csum_t csum_pseudo(__u32 len, __u8 proto)
 {
-	return (csum_t)bpf_htonl(len) + bpf_htonl(proto);
+	return csum_32(bpf_htonl(len)) + csum_32(bpf_htonl(proto));
 }
 
 /* The header checksum of an IPv4 header whose checksum field is 0. */
@@ -46,7 +73,7 @@ static __always_inline __sum16 csum_iphdr(const struct iphdr *h)
 {
 	const __u32 *w = (const __u32 *)h;
 
-	return (__force __sum16)~csum_fold16((csum_t)w[0] + w[1] + w[2] + w[3] + w[4]);
+	return csum_finish((csum_t)w[0] + w[1] + w[2] + w[3] + w[4]);
 }
 
 /* Changes the transport checksum at `off` by the difference `diff`; `flags` as for bpf_l4_csum_replace. The packet's

@@ -91,7 +91,7 @@ static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bo
 		TRY(pkt_adjust(skb, -(__s32)n));
 		left -= n;
 	}
-	f.off = bpf_htons((bpf_ntohs(f.off) + off) | !last);
+	f.off = bpf_htons((bpf_ntohs(f.off) + off) | (last ? 0 : 1));
 	TRY(pkt_store(skb, l3 + 4, &payload_len, 2));
 	return pkt_store(skb, l3 + IP6_HEADER, &f, sizeof(f));
 }

@@ -280,7 +280,7 @@ static __always_inline int load_quote4(struct __sk_buff *skb, struct pkt *q, str
 /* What type, code and rest contribute to the ICMP checksum. */
 static __always_inline csum_t icmp_header_sum(const struct icmp *i)
 {
-	return icmp_type_sum(i->type, i->code) + (__force __u32)i->rest;
+	return icmp_type_sum(i->type, i->code) + csum_32(i->rest);
 }
 
 /* How the quoted transport header `q` changes: its checksum as far as it is quoted, by `diff`; the type of a quoted
@@ -289,7 +289,7 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 					    __u8 type)
 {
 	__u32 quoted = n->len - n->old_header;
-	csum_t before;
+	__sum16 before;
 	int at;
 
 	n->l4.any = 0;
@@ -312,10 +312,10 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 		return NAT64_PASS; /* without checksum */
 	n->l4.any = 1;
 	n->l4.off = at;
-	n->l4.check = ~csum_fold16((__u16)~n->l4.check + diff);
+	n->l4.check = csum_changed(n->l4.check, diff);
 	if (!n->l4.check && zero_is_none(q->proto))
-		n->l4.check = 0xffff;
-	n->diff += csum_sub(n->l4.check, before);
+		n->l4.check = (__force __sum16)0xffff;
+	n->diff += csum_sub(csum_field(n->l4.check), csum_field(before));
 	return NAT64_PASS;
 }
 
@@ -390,7 +390,7 @@ static __always_inline int put_icmp(struct __sk_buff *skb, struct quote *n, __u3
 {
 	__u32 l4 = at + sizeof(struct icmp) + n->new_header;
 
-	n->icmp.check = ~csum_fold16((__u16)~n->icmp.check + n->diff);
+	n->icmp.check = csum_changed(n->icmp.check, n->diff);
 	TRY(pkt_store(skb, at, &n->icmp, sizeof(n->icmp)));
 	if (n->l4.type != 0xff)
 		TRY(pkt_store(skb, l4, &n->l4.type, 1));

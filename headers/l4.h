@@ -40,7 +40,7 @@ static __always_inline bool is_icmp4_error(__u8 type)
 
 static __always_inline csum_t icmp_type_sum(__u8 type, __u8 code)
 {
-	return bpf_htons(type << 8 | code);
+	return csum_16(bpf_htons(type << 8 | code));
 }
 
 /* The fixed part of a transport header must be there, if we know the protocol: we change it. */
@@ -129,7 +129,7 @@ static __always_inline int transport64(struct __sk_buff *skb, const struct pkt *
 	if (p->proto == IPPROTO_ICMPV6)
 		return icmp_query(skb, p, p->icmp.type == ICMP6_ECHO ? ICMP4_ECHO : ICMP4_REPLY,
 				  csum_sub(0, v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6)));
-	return transport_csum(skb, p, csum_sub((csum_t)p->saddr4 + p->daddr4, v6));
+	return transport_csum(skb, p, csum_sub(csum_32(p->saddr4) + csum_32(p->daddr4), v6));
 }
 
 /* A UDP packet without a checksum gets one: IPv6 does not go without (RFC 8200 section 8.1). That of a packet in
@@ -169,7 +169,7 @@ static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *
 		if (!udp.check)
 			return udp_csum46(skb, p, bpf_ntohs(udp.len), v6);
 	}
-	return transport_csum(skb, p, csum_sub(v6, (csum_t)p->saddr4 + p->daddr4));
+	return transport_csum(skb, p, csum_sub(v6, csum_32(p->saddr4) + csum_32(p->daddr4)));
 }
 
 #endif

@@ -18,6 +18,12 @@ static __always_inline __u32 l3_off(void)
 	return cfg.l3 ? 0 : ETH_HEADER;
 }
 
+/* What the kernel takes the packet for. */
+static __always_inline __be16 eth_proto(const struct __sk_buff *skb)
+{
+	return (__force __be16)skb->protocol;
+}
+
 /* skb->data and skb->data_end. clang may keep a plain read of these 32-bit fields as a 32-bit value and spill it,
  * which the verifier refuses for a pointer: hence the asm. */
 static __always_inline void *pkt_data(const struct __sk_buff *skb)

@@ -20,7 +20,7 @@ struct tag {
 
 static __always_inline bool is_tagged(const struct __sk_buff *skb)
 {
-	return skb->protocol == bpf_htons(ETH_P_8021Q) || skb->protocol == bpf_htons(ETH_P_8021AD);
+	return eth_proto(skb) == bpf_htons(ETH_P_8021Q) || eth_proto(skb) == bpf_htons(ETH_P_8021AD);
 }
 
 /* Takes the outer tag off; false: left as it was. */
@@ -29,10 +29,10 @@ static __always_inline bool take_tag(struct __sk_buff *skb, struct tag *tag)
 	__be16 tci;
 
 	if (skb->vlan_present) {
-		tag->proto = skb->vlan_proto;
+		tag->proto = (__force __be16)skb->vlan_proto;
 		tag->tci = skb->vlan_tci;
 	} else {
-		tag->proto = skb->protocol;
+		tag->proto = eth_proto(skb);
 		if (pkt_load(skb, ETH_HEADER, &tci, sizeof(tci)) != NAT64_PASS)
 			return false;
 		tag->tci = bpf_ntohs(tci);

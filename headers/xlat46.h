@@ -113,7 +113,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 
 	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
 	TRY(quoted_transport(skb, q, n,
-			     type == 0xff ? csum_sub(v6, (csum_t)q->saddr4 + q->daddr4)
+			     type == 0xff ? csum_sub(v6, csum_32(q->saddr4) + csum_32(q->daddr4))
 					  : v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6),
 			     type));
 	n->new_header = header46(q, &h);

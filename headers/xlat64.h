@@ -63,7 +63,7 @@ static __always_inline void header64(const struct pkt *p, __u32 wire, struct iph
 		h->id = bpf_htons(p->id);
 		h->frag_off = bpf_htons(p->frag_off / 8 | (p->more ? 0x2000 : 0));
 	} else if (wire <= 1260) {
-		h->id = bpf_get_prandom_u32();
+		h->id = (__force __be16)bpf_get_prandom_u32();
 		h->frag_off = 0;
 	} else {
 		h->id = 0;
@@ -127,7 +127,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 
 	v6 = csum_v6(&q->saddr6) + csum_v6(&q->daddr6);
 	TRY(quoted_transport(skb, q, n,
-			     type == 0xff ? csum_sub((csum_t)q->saddr4 + q->daddr4, v6)
+			     type == 0xff ? csum_sub(csum_32(q->saddr4) + csum_32(q->daddr4), v6)
 					  : csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
 			     type));
 	TRY(source64(skb, p));
