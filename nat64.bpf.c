@@ -83,6 +83,12 @@ int nat64_6to4(struct __sk_buff *skb)
 	return tagged && !put_tag(skb, &tag) ? TC_ACT_SHOT : act;
 }
 
+/* Addresses that our routes lead here. */
+static __always_inline bool is_ours4(__be32 v4)
+{
+	return in_pool(v4) || v4 == cfg.icmp_src || is_static(v4);
+}
+
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct hop hop;
@@ -104,7 +110,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || h->version != 4 || (!in_pool(h->daddr) && h->daddr != cfg.icmp_src))
+	if (!h || h->version != 4 || !is_ours4(h->daddr))
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */

@@ -51,7 +51,8 @@ struct nat64_config {
 	__u8 tos;
 	__u8 set_tclass; /* 1: traffic class is .tclass instead of the TOS (RFC 7915 section 4.1) */
 	__u8 tclass;
-	__u8 pad[2];
+	__u8 has_static; /* 1: look into static6 and static4 */
+	__u8 pad;
 };
 
 /* State map "mappings": array, index = host part of the IPv4 address (host byte order), 2^(32 - v4_len) entries.
@@ -65,6 +66,10 @@ struct nat64_mapping {
 	__u64 created;	   /* when this owner got the address */
 	union nat64_v6 v6; /* the owner */
 };
+
+/* .last_seen of a mapping that never expires: a static one from host to host. With .v6 all zero: the address is held
+ * by a static prefix, look into "static4". Userspace makes both kinds. */
+#define NAT64_STATIC 0x7fffffffffffffffULL
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
 
@@ -86,6 +91,27 @@ struct nat64_lpm6 {
 	__u32 len; /* prefix length, host byte order */
 	union nat64_v6 v6;
 } __attribute__((packed)); /* the kernel takes all behind .len for the key: no padding */
+
+/* Explicit address mappings (RFC 7757): prefix to prefix, or with addresses outside the pool. The longest match wins.
+ * The bits behind the IPv4 prefix follow the IPv6 prefix, the rest of the IPv6 address is zero (sections 3.3, 4.2).
+ * Configuration maps "static6" (LPM trie, struct nat64_lpm6 -> struct nat64_static4) and "static4" (LPM trie, struct
+ * nat64_lpm4 -> struct nat64_static6), one entry in each for a mapping, made anew each load. */
+struct nat64_lpm4 {
+	__u32 len; /* prefix length, host byte order */
+	__be32 v4;
+};
+
+struct nat64_static4 {
+	__be32 v4;  /* host bits are zero */
+	__u32 len;  /* of the IPv4 prefix */
+	__u32 from; /* length of the IPv6 prefix: the host bits start there */
+};
+
+struct nat64_static6 {
+	union nat64_v6 v6; /* host bits are zero */
+	__u32 v4_host;	   /* mask of the host bits of the IPv4 address, host byte order */
+	__u32 left;	   /* how far from the end of the IPv6 address they are: 128 - length - host bits */
+};
 
 /* Why a packet of ours was dropped. One list; the enum, names, status, JSON, the manual's table and the tests' check
  * come from it. X(enumerator, name, what it means) */

@@ -3,6 +3,7 @@
  *
  *	by_v6:    IPv6 address -> index            (hash)
  *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
+ *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *
  * An entry of `mappings` is free (last_seen 0), live, or expired. It changes its owner only under its lock, and only
  * when it is free or has been expired for GRACE: so readers need no lock, they look at last_seen first. Whoever takes
@@ -46,6 +47,22 @@ struct {
 	__type(value, __u32);
 } allowed SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1); /* set when loaded, as for static4 */
+	__type(key, struct nat64_lpm6);
+	__type(value, struct nat64_static4);
+} static6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct nat64_lpm4);
+	__type(value, struct nat64_static6);
+} static4 SEC(".maps");
+
 /* What new_mapping is asked and answers. */
 struct request {
 	union nat64_v6 v6;
@@ -74,7 +91,61 @@ static __always_inline bool expired(__u64 last, __u64 now, __u64 more)
 	return (__s64)(now - last) > (__s64)(cfg.timeout_ns + more);
 }
 
-/* 4→6: the IPv6 host that has the pool's address `v4`. An expired mapping is no mapping. */
+/* `n` bits, 0 to 32, of an IPv6 address from bit `at` on, at + n <= 128. */
+static __always_inline __u32 v6_bits(const union nat64_v6 *v6, __u32 at, __u32 n)
+{
+	__u64 hi = bpf_be64_to_cpu(v6->d[0]), lo = bpf_be64_to_cpu(v6->d[1]);
+	__u32 right = 128 - at - n;
+
+	if (right >= 64)
+		lo = hi >> (right & 63);
+	else if (right)
+		lo = lo >> right | hi << (64 - right);
+	return n < 32 ? lo & ((1ULL << n) - 1) : lo;
+}
+
+/* RFC 7757 section 3.3.2: IPv6 bits behind those that the IPv4 address has room for are discarded. */
+static __noinline int static_v4(const union nat64_v6 *v6, __be32 *v4)
+{
+	struct nat64_lpm6 key = { .len = 128, .v6 = *v6 };
+	struct nat64_static4 *s = bpf_map_lookup_elem(&static6, &key);
+
+	if (!s)
+		return NAT64_DROP_NOT_ALLOWED;
+	*v4 = s->v4 | bpf_htonl(v6_bits(v6, s->from & 127, (32 - s->len) & 63));
+	return NAT64_PASS;
+}
+
+/* RFC 7757 section 3.3.1. */
+static __noinline int static_v6(__be32 v4, union nat64_v6 *v6)
+{
+	struct nat64_lpm4 key = { .len = 32, .v4 = v4 };
+	struct nat64_static6 *s = bpf_map_lookup_elem(&static4, &key);
+	__u64 hi = 0, lo;
+	__u32 left;
+
+	if (!s)
+		return NAT64_DROP_NO_MAPPING;
+	/* The host bits, 32 at most, at the end of 128, and then as far to the left as they belong. */
+	lo = bpf_ntohl(v4) & s->v4_host;
+	left = s->left & 127;
+	if (left >= 64)
+		hi = lo << (left & 63), lo = 0;
+	else if (left)
+		hi = lo >> (64 - left), lo <<= left;
+	v6->d[0] = s->v6.d[0] | bpf_cpu_to_be64(hi);
+	v6->d[1] = s->v6.d[1] | bpf_cpu_to_be64(lo);
+	return NAT64_PASS;
+}
+
+static __always_inline bool is_static(__be32 v4)
+{
+	struct nat64_lpm4 key = { .len = 32, .v4 = v4 };
+
+	return cfg.has_static && bpf_map_lookup_elem(&static4, &key);
+}
+
+/* 4→6: the IPv6 host that has the address `v4`. An expired mapping is no mapping. */
 static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
@@ -82,12 +153,14 @@ static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6)
 	__u64 last;
 
 	if (!m || !in_pool(v4))
-		return NAT64_DROP_NO_MAPPING;
+		return cfg.has_static ? static_v6(v4, v6) : NAT64_DROP_NO_MAPPING;
 	last = READ_ONCE(m->last_seen);
 	if (!last || expired(last, bpf_ktime_get_boot_ns(), 0))
 		return NAT64_DROP_NO_MAPPING;
 	v6->d[0] = READ_ONCE(m->v6.d[0]);
 	v6->d[1] = READ_ONCE(m->v6.d[1]);
+	if (cfg.has_static && !(v6->d[0] | v6->d[1]))
+		return static_v6(v4, v6);
 	return NAT64_PASS;
 }
 
@@ -245,6 +318,8 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 
 	m = owned_by(v6, &index);
 	if (!m) {
+		if (cfg.has_static && static_v4(v6, v4) == NAT64_PASS)
+			return NAT64_PASS;
 		r = bpf_map_lookup_elem(&request, &zero);
 		if (!r)
 			return NAT64_DROP_NO_MEMORY;
@@ -276,10 +351,13 @@ static __always_inline int known_address_for(const union nat64_v6 *v6, __be32 *v
 {
 	__u32 index;
 
-	if (!owned_by(v6, &index))
-		return NAT64_DROP_ICMP_FOREIGN;
-	*v4 = v4_at(index);
-	return NAT64_PASS;
+	if (owned_by(v6, &index)) {
+		*v4 = v4_at(index);
+		return NAT64_PASS;
+	}
+	if (cfg.has_static && static_v4(v6, v4) == NAT64_PASS)
+		return NAT64_PASS;
+	return NAT64_DROP_ICMP_FOREIGN;
 }
 
 #endif
