@@ -12,8 +12,7 @@ import re
 import struct
 
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
-MAP_LOOKUP, MAP_UPDATE, MAP_NEXT_KEY, TEST_RUN, PROG_NEXT_ID, MAP_NEXT_ID = 1, 2, 4, 10, 11, 12
-PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, LOOKUP_BATCH = 13, 14, 15, 24
+MAP_LOOKUP, MAP_NEXT_KEY, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO = 1, 4, 10, 13, 14, 15
 
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = -1, 0, 2, 7
 MAPPING = struct.Struct('=IIQQ16s')     # struct nat64_mapping
@@ -82,34 +81,6 @@ def cstr(raw):
     return raw.split(b'\0')[0].decode()
 
 
-def all_ids(cmd):
-    ident, out = 0, set()
-    while True:
-        attr = bytearray(struct.pack('=III', ident, 0, 0))
-        try:
-            bpf(cmd, attr)
-        except OSError as e:
-            if e.errno == errno.ENOENT:
-                return out
-            raise
-        ident = struct.unpack_from('=I', attr, 4)[0]
-        out.add(ident)
-
-
-def our_progs():
-    """The ids of all programs in the kernel whose name starts with nat64_."""
-    out = set()
-    for ident in all_ids(PROG_NEXT_ID):
-        try:
-            fd = by_id(PROG_FD_BY_ID, ident)
-        except OSError:
-            continue
-        if cstr(info(fd)[64:80]).startswith('nat64_'):
-            out.add(ident)
-        os.close(fd)
-    return out
-
-
 class Map:
     """A map by its id. Per-CPU values are given as a list of values."""
 
@@ -165,9 +136,9 @@ class Prog:
     def close(self):
         os.close(self.fd)
 
-    def run(self, frame, ifindex, **skb):
+    def run(self, frame, ifindex, flags=0, **skb):
         """Run on one Ethernet frame as if it were on the device ifindex of this thread's network namespace.
-        skb: mark, gso_size, gso_segs, wire_len of struct __sk_buff. Returns (verdict, frame afterwards)."""
+        flags: BPF_F_TEST_*. skb: mark, gso_size, gso_segs, wire_len of struct __sk_buff. Returns (verdict, frame afterwards)."""
         ctx = bytearray(192)
         offsets = {'mark': 8, 'priority': 32, 'ifindex': 40, 'wire_len': 160, 'gso_segs': 164, 'gso_size': 176}
         for name, value in dict(skb, ifindex=ifindex).items():
@@ -175,7 +146,7 @@ class Prog:
         c = (ctypes.c_char * len(ctx)).from_buffer(ctx)
         d = ctypes.create_string_buffer(frame, len(frame))
         attr = bytearray(struct.pack('=IIIIQQIIIIQQIII', self.fd, 0, len(frame), len(self.out), addr(d),
-                                     addr(self.out), 1, 0, len(ctx), 0, addr(c), 0, 0, 0, 0))
+                                     addr(self.out), 1, 0, len(ctx), 0, addr(c), 0, flags, 0, 0))
         bpf(TEST_RUN, attr)
         retval, _, size = struct.unpack_from('=III', attr, 4)
         return ctypes.c_int32(retval).value, self.out[:size]

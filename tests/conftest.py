@@ -27,21 +27,16 @@ def namespaces():
         if os.path.isdir('/run/netns') else set()
 
 
-def pins():
-    return {os.path.join(d, f) for d, _, files in os.walk('/sys/fs/bpf') for f in files}
-
-
 @pytest.fixture(autouse=True)
 def nothing_left():
-    """No namespace, no process and no pinned file outlives a test. The lab itself watches the rest: interfaces, filters,
-    routes, neighbours and sysctls at each run of nat64, programs and maps when it closes."""
-    pinned, home = pins(), os.readlink('/proc/thread-self/ns/net')
+    """No namespace outlives a test. The lab itself watches the rest: filters, routes, neighbours, sysctls and pinned files
+    at each run of nat64, programs and maps when it closes."""
+    home = os.readlink('/proc/thread-self/ns/net')
     yield
     left = namespaces() - {host.ns for lab in OPEN for host in lab.all}
     for ns in left:         # or every later test would complain of it
         subprocess.run(['ip', 'netns', 'del', ns], check=False)
     assert not left, f'network namespaces left: {left}'
-    assert pins() - pinned == set(), 'files pinned in /sys/fs/bpf'
     assert os.readlink('/proc/thread-self/ns/net') == home, 'the test stayed in another network namespace'
 
 

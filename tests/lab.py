@@ -55,6 +55,10 @@ def wait_for(condition, what='', timeout=20):
     return value
 
 
+def pins():
+    return {os.path.join(d, f) for d, _, files in os.walk('/sys/fs/bpf') for f in files}
+
+
 def setns(fd):
     if libc.setns(fd, CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), 'setns')
@@ -120,6 +124,8 @@ class Host:
     def addr(self, ifname, *addresses):
         for a in addresses:
             self.ip('addr', 'add', a, 'dev', ifname, *(['nodad'] if ':' in a else []))
+            if ':' in a:        # the kernel makes the routes a moment later
+                wait_for(lambda a=a: self.ip('-6', 'route', 'show', 'table', 'local', a.split('/')[0]), a)
 
     def route(self, *argv):
         self.ip('-6' if any(':' in str(a) for a in argv) else '-4', 'route', 'add', *argv)
@@ -163,8 +169,13 @@ class Host:
             text += [f'{family[1]} {line}' for line in self.batch('ip', family, '-o', '-d', *ask).splitlines()
                      if not re.search(r' lladdr (?!.*(PERMANENT|NOARP))| (FAILED|INCOMPLETE)', line)]
         text += self.run('ip', '-o', '-d', 'link').stdout.splitlines()
-        text += self.batch('tc', 'qdisc', *[f'filter show dev {name} {way}' for _, name in self.interfaces()
-                                            for way in ('ingress', 'egress')]).splitlines()
+        names = [name for _, name in self.interfaces()]
+        ask = [f'{what} {name} {way}' for name in names for what, way in
+               (('qdisc show dev', ''), ('filter show dev', 'ingress'), ('filter show dev', 'egress'))]
+        place = -1
+        for line in self.batch('tc', *ask).splitlines():
+            place += bool(re.match('qdisc .* root ', line))         # the first line of each interface
+            text.append(f'{names[place]}: {line}')
         text += self.run('nft', '-s', 'list', 'ruleset').stdout.splitlines()
         count = collections.Counter()
         lines = set()
@@ -183,15 +194,16 @@ class Host:
         return lines
 
     def nat64(self, *argv, rc=0, via=(), timeout=60):
-        """Run nat64. A run that fails changes nothing, says why in one line of stderr, and leaves no program."""
-        before, progs = self.snapshot(), bpf.our_progs()
+        """Run nat64. It never pins anything; a run that fails changes nothing and says why in one line of stderr. (A
+        program that is neither attached nor pinned is gone with the process.)"""
+        before, pinned = self.snapshot(), pins()
         done = self.run(*via, NAT64, *argv, check=False, timeout=timeout)
         what = f'nat64 {" ".join(map(str, argv))}: exit {done.returncode}\n{done.stdout}{done.stderr}'
         assert done.returncode == rc, f'expected exit {rc}: {what}'
         after = self.snapshot()
+        assert pins() <= pinned, f'pinned {pins() - pinned}: {what}'
         if rc:
             assert changes(before, after) == '', f'failed, but changed the machine: {what}'
-            wait_for(lambda: not bpf.our_progs() - progs, f'the programs to go after {what}')
             assert re.fullmatch(r'nat64: [^\n]+\n', done.stderr), f'not one line of complaint: {what}'
             assert done.stdout == '', what
         done.before, done.after = before, after
@@ -252,6 +264,9 @@ class Lab:
                        check=True)
         for host, ifname in (a, a_if), (b, b_if):
             host.ip('link', 'set', ifname, *(['mtu', mtu] if mtu else []), 'up')
+        for host, ifname in (a, a_if), (b, b_if):      # IPv6 comes up a moment later
+            wait_for(lambda host=host, ifname=ifname: re.search(f'local fe80::.* dev {ifname} ', host.ip(
+                '-6', 'route', 'show', 'table', 'local')), f'{ifname} of {host.name} to be up')
 
     def switch(self, *ends):
         """An Ethernet switch between (host, interface) ends."""

@@ -15,8 +15,9 @@ DECISIONS = [
     # --- what is ours, lengths, the order of checks ---
     ("ours",
      "6to4: version 6, at least 40 bytes, destination inside the NAT64 prefix. 4to6: version 4, at least 20 bytes, "
-     "destination inside the pool. Everything else is passed untouched, whatever is wrong with it.",
-     "7915 4.6, 5.6"),
+     "destination inside the pool, or icmp_src, which stands for no host: no-mapping, and does not wander back to "
+     "where it came from. Everything else is passed untouched, whatever is wrong with it.",
+     "7915 4.6, 5.6, 6791 3.1"),
     ("lengths",
      "Packet shorter than its length field (or than IHL): truncated. IHL below 5, or total length below the header: "
      "bad-header. Bytes after the length that the IP header states are link padding: not part of the packet, never "
@@ -25,7 +26,8 @@ DECISIONS = [
     ("order",
      "A packet with several faults gets the first reason of: IP header lengths; IPv4 options or IPv6 extension "
      "headers; protocol; fragment-bad; fragment-icmp; transport header present; src-illegal; dst-illegal; non-global; "
-     "ICMPv6 type of a query; not-allowed / no-mapping; UDP without checksum; ICMP type and code, pointer, quote parse, owner of the quote, "
+     "ICMPv6 type of a query; not-allowed / no-mapping; UDP without checksum; ICMP type and code, pointer, quote "
+     "parse, owner of the quote, "
      "quoted ICMP; pool-full; too-big is with the transport header.",
      "DESIGN: parse, bind, translate"),
     ("fixed-header",
@@ -123,8 +125,8 @@ DECISIONS = [
      "sum(old message).",
      "7915 4.5, 5 (MUST be evaluated before translation), 1624"),
     ("udp0-46",
-     "4to6, UDP checksum 0: whole packet: computed over the UDP length, which must be 8 .. payload length, else udp- "
-     "length (bytes after it are carried along); first fragment: fragment-udp0; later fragments cannot be told and "
+     "4to6, UDP checksum 0: whole packet: computed over the UDP length, which must be 8 .. payload length, else "
+     "udp-length (bytes after it are carried along); first fragment: fragment-udp0; later fragments cannot be told and "
      "pass.",
      "7915 4.5"),
     ("udp0-64",
@@ -163,9 +165,9 @@ DECISIONS = [
      "(none is made for it). Legality of the other quoted address is not checked.",
      "issue; 5508 REQ-4"),
     ("quote-header",
-     "Lengths, DF, fragment fields follow the rules of 4.1 and 5.1 from the quoted header's own length field (upper- "
-     "layer length as claimed, not as present). Identification 6to4 without fragment header is free, and so is the "
-     "flow label 0. A quoted IPv4 packet is never cut; it has a fragment header only if it is a fragment.",
+     "Lengths, DF, fragment fields follow the rules of 4.1 and 5.1 from the quoted header's own length field "
+     "(upper-layer length as claimed, not as present). Identification 6to4 without fragment header is free; the "
+     "flow label 4to6 is 0. A quoted IPv4 packet is never cut; it has a fragment header only if it is a fragment.",
      "7915 4.3, 5.3"),
     ("quote-transport",
      "Checksum updated when its field is inside the bytes present (offset 0 only); UDP and UDP-Lite 0 stays 0 both "
@@ -862,7 +864,8 @@ def xlat64(cfg, packet):
 def xlat46(cfg, packet):
     """What becomes of an IPv4 packet that is about to leave (RFC 7915 section 4.6)."""
     packet = bytes(packet)
-    if len(packet) < 20 or packet[0] >> 4 != 4 or IPv4Address(packet[16:20]) not in cfg.v4_prefix:
+    if len(packet) < 20 or packet[0] >> 4 != 4 or \
+            IPv4Address(packet[16:20]) not in cfg.v4_prefix and IPv4Address(packet[16:20]) != cfg.icmp_src:
         return Result("pass")
     return run(_xlat46, cfg, packet)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The command line: what is refused, with one line, exit 2 and nothing changed (lab.Host.nat64 watches that); and what is
+"""The command line: what is refused, with one line, exit 2 and nothing changed (lab.Host.nat64 watches that); what is
 accepted."""
 
 import json
@@ -109,7 +109,8 @@ def test_nothing_allowed_says_so(gw):
     assert 'nothing' in gw.nat64(*with_(a=None), rc=2).stderr
 
 
-@pytest.mark.parametrize('argv', [['-u', '-i', 'eth1'], ['-i', 'eth1', '--unload', '-4', '10.0.1.0/24', '-a', 'fc00::/8']])
+@pytest.mark.parametrize('argv', [['-u', '-i', 'eth1'],
+                                  ['-i', 'eth1', '--unload', '-4', '10.0.1.0/24', '-a', 'fc00::/8']])
 def test_unload_where_nothing_is_loaded(gw, argv):
     assert gw.nat64(*argv, rc=1).stderr == 'nat64: nothing loaded on eth1\n'
 
@@ -135,8 +136,8 @@ def test_help_to_a_full_disk(net):
 
 
 ACCEPTED = {
-    'long options': ['--interface', 'eth0', '--v4-prefix', '10.0.1.0/24', '--v6-prefix', '64:ff9b::/96', '--allowed-src',
-                     'fc00::/8', '--timeout', '60', '--verbose'],
+    'long options': ['--interface', 'eth0', '--v4-prefix', '10.0.1.0/24', '--v6-prefix', '64:ff9b::/96',
+                     '--allowed-src', 'fc00::/8', '--timeout', '60', '--verbose'],
     'long options with =': ['--interface=eth0', '--v4-prefix=10.0.1.0/24', '--v6-prefix=64:ff9b::/96',
                             '--allowed-src=fc00::/8', '--timeout=60'],
     'values joined': ['-ieth0', '-410.0.1.0/24', '-664:ff9b::/96', '-afc00::/8', '-t60'],

@@ -46,7 +46,8 @@ def fake(path, text):
 
 @pytest.mark.parametrize('text', ['ip route add 203.0.113.0/24 via 192.0.2.2; echo "nat64: failed" >&2; exit 1',
                                   'exit 1', 'echo "nat64: a" >&2; echo "nat64: b" >&2; exit 1',
-                                  'echo "nat64: failed" >&2; exit 2', 'echo; echo "nat64: failed" >&2; exit 1', 'exit 0'])
+                                  'echo "nat64: failed" >&2; exit 2', 'echo; echo "nat64: failed" >&2; exit 1',
+                                  'exit 0'])
 def test_a_bad_failure_is_seen(net, monkeypatch, tmp_path, text):
     """A run that fails but changes the machine, says nothing or too much, or ends with the wrong status."""
     monkeypatch.setattr(lab_module, 'NAT64', fake(tmp_path / 'nat64', text))

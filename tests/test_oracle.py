@@ -407,6 +407,15 @@ def test_mappings():
     assert xlat64(cfg, pkt6(seg6(17))).verdict == "translated"
 
 
+def test_46_icmp_src_stands_for_no_host():
+    drops(xlat46(config(), pkt4(seg4(17, S4, ICMP_SRC), dst=ICMP_SRC)), "no-mapping")
+    assert xlat46(config(), pkt4(seg4(17, S4, "192.0.0.9"), dst="192.0.0.9")).verdict == "pass"
+
+
+def test_64_query_types_come_before_the_source():
+    drops(xlat64(config(), pkt6(icmp6(135, body=bytes(16), src=R6), src=R6, nh=58)), "icmp-type")
+
+
 def test_dropped_packets_take_no_address():
     cfg = config(allocate=lambda v6: pytest.fail("allocated"))
     drops(xlat64(cfg, pkt6(icmp6(135, body=bytes(16), src=N6), src=N6, nh=58)), "icmp-type")
@@ -440,7 +449,8 @@ def test_64_extension_header_cut_short(cut):
 
 
 def test_64_extension_header_longer_than_packet():
-    drops(xlat64(config(), pkt6(bytes((17, 9)) + bytes(30), nh=60)), "truncated")
+    for nh in (17, 253):
+        drops(xlat64(config(), pkt6(bytes((nh, 9)) + bytes(30), nh=60)), "truncated")
 
 
 @pytest.mark.parametrize("kind", [0, 2, 4, 77])
@@ -455,12 +465,14 @@ def test_64_routing_header_when_no_error_is_sent():
     drops(xlat64(config(), pkt6(routing(58, 1) + icmp6(137, body=bytes(48)), nh=43)), "routing-header")
     drops(xlat64(config(), pkt6(routing(58, 1) + icmp6(128), nh=43)), "routing-header", ("icmpv6", 4, 0, 43))
     drops(xlat64(config(), pkt6(routing(17, 1) + seg6(17), nh=43, src="fe80::1")), "routing-header")
+    drops(xlat64(config(), pkt6(routing(58, 1), nh=43)), "routing-header", ("icmpv6", 4, 0, 43))
 
 
 # --- IPv4 options ---
 
 @pytest.mark.parametrize("options", [
     b"\1\1\1\1", b"\0\xff\xff\xff", b"\x94\4\0\0", b"\7\7\4\0\0\0\0\0", b"\x83\7\x08\1\2\3\4\0", b"\x89\3\4\0",
+    b"\1\1\7\2",
 ])
 def test_46_options_are_skipped(options):
     gives(xlat46(config(), pkt4(seg4(17), options=[])), pkt6(seg6(17, S6, H6), src=S6, dst=H6))
@@ -606,6 +618,14 @@ def test_46_fragment_is_cut_again():
     assert [len(p) for p in xlat46(config(), pkt4(middle[:1240], frag=1, flags=1)).packets] == [1280, 56]
 
 
+def test_46_fragment_with_df1_is_cut_at_the_link_only():
+    part = bytes(range(256)) * 5 + bytes(180)                        # 1460 bytes: 1508 with both headers
+    found, payload = pieces_of(xlat46(config(), pkt4(part[:1456], id=9, frag=185, flags=3)))
+    assert found == [(1480, 1, 9, 1496), (2928, 1, 9, 56)] and payload == part[:1456]
+    assert len(xlat46(config(), pkt4(part[:1448], id=9, frag=185, flags=3)).packets) == 1
+    assert len(xlat46(config(mtu=9000), pkt4(part[:1456], id=9, frag=185, flags=3)).packets) == 1
+
+
 def test_46_large_datagrams_and_echo_are_cut():
     datagram4 = l4_sum(17, udp(bytes(60000)), 6, S4, H4, False)
     found, payload = pieces_of(xlat46(config(), pkt4(datagram4, id=1)))
@@ -625,6 +645,7 @@ def test_46_udp_without_checksum():
 
 
 def test_46_udp_length():
+    gives(xlat46(config(), pkt4(udp(b""))), pkt6(l4_sum(17, udp(b""), 6, S6, H6, True), src=S6, dst=H6))
     for length in (7, 14):
         drops(xlat46(config(), pkt4(udp(length=length))), "udp-length")
     assert xlat46(config(), pkt4(b"\0" * 4 + b"\0\7\1\1" + b"hello")).verdict == "translated"
@@ -924,6 +945,11 @@ def test_set_tos_reaches_the_quote():
     gives(result, pkt4(icmp4(11, 0, body=pkt4(seg4(17), tos=3, id=0)), src=ICMP_SRC, dst=S4, proto=1, tos=3))
 
 
+def test_quoted_packet_without_payload():
+    is64(error64(3, 0, quote=pkt6(b"", src=S6, dst=H6, nh=59)), 11, 0, quote=pkt4(b"", proto=59, id=0))
+    is46(error46(11, 0, quote=pkt4(b"", src=H4, dst=S4, proto=59)), 3, 0, quote=pkt6(b"", nh=59))
+
+
 @pytest.mark.parametrize("size,df", [(1240, 0), (1241, 2)])
 def test_quoted_df_follows_the_claimed_length(size, df):
     full = l4_sum(17, udp(bytes(size - 8)), 6, S6, H6, True)
@@ -1108,6 +1134,15 @@ def test_same():
     assert not same(u, u[:26] + b"\xff\xff" + u[28:])
     e1, e2 = pkt4(icmp4(3, 3, body=pkt4(udp(), id=1)), proto=1), pkt4(icmp4(3, 3, body=pkt4(udp(), id=2)), proto=1)
     assert e1 != e2 and same(e1, e2) and not same(e1, e2, quote_ident_free=False)
+    # IPv6: the two zeros of TCP are one, in a first fragment too; a later fragment and UDP are compared bit for bit.
+    zero, ones = seg6(6)[:16] + b"\0\0" + seg6(6)[18:], seg6(6)[:16] + b"\xff\xff" + seg6(6)[18:]
+    assert same(pkt6(zero, nh=6), pkt6(ones, nh=6)) and not same(pkt6(zero, nh=6), pkt6(seg6(6), nh=6))
+    assert same(pkt6(frag6(6, 0, 1, 1, zero), nh=44), pkt6(frag6(6, 0, 1, 1, ones), nh=44))
+    assert not same(pkt6(frag6(6, 8, 1, 1, zero), nh=44), pkt6(frag6(6, 8, 1, 1, ones), nh=44))
+    assert not same(pkt4(zero, proto=6, frag=1), pkt4(ones, proto=6, frag=1))
+    assert not same(pkt6(udp()), pkt6(udp()[:6] + b"\xff\xff" + udp()[8:]))
+    assert same(pkt6(b"", nh=59), pkt6(b"", nh=59) + b"padding") and not same(pkt6(b"", nh=59), pkt6(b"", nh=60))
+    assert same(pkt4(b"", id=1), pkt4(b"", id=2) + b"padding") and not same(pkt4(b"", id=1), pkt4(b"", id=2), False)
     result = oracle.Result("translated", [a, u])
     assert result.matches([u, a]) and not result.matches([a]) and not result.matches([a, a])
 
