@@ -91,14 +91,13 @@ static __always_inline bool is_ours4(__be32 v4)
 
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
-	struct hop hop;
+	struct nat64_mapping *m = NULL;
 
-	TRY(translate46(skb, p, h));
-	TRY(find_hop(skb, p, &hop));
-	if (p->cut)
-		TRY(cut(skb, p, &hop));
-	p->act = send_to(&hop);
-	return NAT64_PASS;
+	p->act = TC_ACT_OK;
+	TRY(translate46(skb, p, h, &m));
+	if (!p->cut && (cfg.l3 || send_known(skb, m)))
+		return NAT64_PASS;
+	return hand_over(skb, p, send_with_care);
 }
 
 SEC("tc")

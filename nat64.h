@@ -17,7 +17,7 @@
 
 /* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a
  * reconfiguration; state of another version is not taken over. */
-#define NAT64_STATE_VERSION 1
+#define NAT64_STATE_VERSION 2
 
 /* The limits that both sides rely on. */
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
@@ -39,10 +39,12 @@ struct nat64_config {
 	__u32 v6_len;		  /* 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2) */
 	__be32 v4_prefix;	  /* the pool, host bits are zero */
 	__be32 v4_mask;
-	__u32 v4_len;	       /* 8 to 31 */
-	__u32 ifindex;	       /* the interface that faces the IPv6 hosts */
-	__u32 mtu;	       /* its MTU when loaded, bytes */
-	__u64 timeout_ns;      /* a mapping idle for longer is dead (nanoseconds) */
+	__u32 v4_len;  /* 8 to 31 */
+	__u32 ifindex; /* the interface that faces the IPv6 hosts */
+	__u32 mtu;     /* its MTU when loaded, bytes */
+	__u64 timeout; /* a mapping idle for longer is dead (jiffies) */
+	__u32 hz;      /* jiffies in a second */
+	__u32 fresh;   /* what is not older need not be looked up or written again: a second or less (jiffies) */
 	__u32 lowest_ipv6_mtu; /* RFC 7915 section 4.1: DF=0 packets are cut to this; >= 1280 */
 	__be32 icmp_src;       /* RFC 6791: IPv4 source of ICMP errors from unmapped routers */
 	__u8 l3;	       /* 1: the interface has no Ethernet header (tun, WireGuard, ppp) */
@@ -51,24 +53,30 @@ struct nat64_config {
 	__u8 tos;
 	__u8 set_tclass; /* 1: traffic class is .tclass instead of the TOS (RFC 7915 section 4.1) */
 	__u8 tclass;
+	__u16 seed;	 /* random, for the identification of IPv4 packets */
 	__u8 has_static; /* 1: look into static6 and static4 */
-	__u8 pad;
+	__u8 pad[5];
 };
 
 /* State map "mappings": array, index = host part of the IPv4 address (host byte order), 2^(32 - v4_len) entries.
  * Owner changes happen under .lock (the first member); readers go without: an entry changes its owner only when
- * it has been idle for the time-out and a second more. last_seen is CLOCK_BOOTTIME in nanoseconds; 0: free.
- * Userspace reads and writes this record with BPF_F_LOCK. */
+ * it has been idle for the time-out and a second more. Userspace reads and writes this record with BPF_F_LOCK.
+ *
+ * The packet path knows the time by .tick, in jiffies, which costs nothing to read. .last_seen is the same moment for
+ * people: CLOCK_BOOTTIME in nanoseconds. */
 struct nat64_mapping {
 	struct bpf_spin_lock lock;
-	__u32 flags;	   /* none yet, 0 */
-	__u64 last_seen;   /* last packet from the IPv6 side, written at most once a second */
-	__u64 created;	   /* when this owner got the address */
+	__u32 pad;
 	union nat64_v6 v6; /* the owner */
+	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
+	__u64 hop;	   /* MAC address of its next hop, in the first 6 bytes */
+	__u64 hop_tick;	   /* when .hop was looked up, jiffies; good for cfg.fresh */
+	__u64 last_seen;
+	__u64 created; /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
 };
 
-/* .last_seen of a mapping that never expires: a static one from host to host. With .v6 all zero: the address is held
- * by a static prefix, look into "static4". Userspace makes both kinds. */
+/* .tick of a mapping that never expires: a static one from host to host. With .v6 all zero: the address is held by a
+ * static prefix, look into "static4". Userspace makes both kinds. */
 #define NAT64_STATIC 0x7fffffffffffffffULL
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
@@ -79,7 +87,7 @@ struct nat64_pool {
 	__u32 hand;		   /* the clock hand: next index to look at */
 	__u32 left;		   /* how many to look at until this round has seen them all */
 	__u32 version;		   /* NAT64_STATE_VERSION, set by userspace */
-	__u64 oldest;		   /* the smallest last_seen that this round saw */
+	__u64 oldest;		   /* the smallest tick that this round saw */
 	__u64 full_oldest;	   /* after a round that found nothing free, its .oldest: nothing can be free until
 					 * that one has expired. 0: look. Whoever frees a mapping from outside sets 0. */
 	__be32 v4_prefix;	   /* whose state this is, set by userspace */

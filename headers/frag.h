@@ -50,12 +50,15 @@ static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, boo
  * before it cuts, so we cut twice.) What was cut off is put back. */
 static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u8 saved[72];
+	__u32 zero = 0;
+	__u8 *saved = bpf_map_lookup_elem(&scratch, &zero); /* the stack is full */
 	__u32 l4 = l3_off() + sizeof(struct header6), at = csum_at(p->proto);
 	bool partial;
 	__u16 sum;
 	int s;
 
+	if (!saved)
+		return NAT64_DROP_NO_MEMORY;
 	if ((int)at < 0 || p->frag_off || p->more)
 		return NAT64_PASS;
 	TRY(is_csum_partial(skb, l4 + at, &partial));
@@ -68,11 +71,11 @@ static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 	if (!sum && zero_is_none(p->proto))
 		sum = 0xffff;
 	TRY(pkt_store(skb, l4 + at, &sum, 2));
-	TRY(pkt_load(skb, l4 - FRAG_HEADER, saved, sizeof(saved)));
+	TRY(pkt_load(skb, l4 - FRAG_HEADER, saved, 72));
 	TRY(pkt_adjust(skb, -64));
 	TRY(pkt_adjust(skb, -8));
 	TRY(pkt_adjust(skb, 72));
-	return pkt_store(skb, l4 - FRAG_HEADER, saved, sizeof(saved));
+	return pkt_store(skb, l4 - FRAG_HEADER, saved, 72);
 }
 
 /* Leaves `len` bytes of the payload, from `off` on. First the end, then the beginning: what is at the beginning
@@ -138,6 +141,27 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const stru
 	}
 	skb->mark = mark;
 	return take_piece(skb, off, p->l4_len - off, !p->more);
+}
+
+/* Sends a packet whose next hop is to be looked up, or that is to be cut, or both. */
+__noinline int send_with_care(struct __sk_buff *skb)
+{
+	struct pkt *p = handed_over();
+	struct nat64_mapping *m;
+	union nat64_v6 v6;
+	struct hop hop = {};
+
+	if (!p)
+		return NAT64_DROP_NO_MEMORY;
+	if (!cfg.l3) {
+		if (owner_of(p->daddr4, &v6, &m) != NAT64_PASS)
+			m = NULL;
+		TRY(find_hop(skb, p, m, &hop));
+	}
+	if (p->cut)
+		TRY(cut(skb, p, &hop));
+	p->act = send_to(&hop);
+	return NAT64_PASS;
 }
 
 #endif

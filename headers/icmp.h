@@ -39,6 +39,7 @@ struct quote {
 struct icmp_work {
 	struct quote n;
 	struct pkt q;
+	struct header6 h;
 };
 
 struct {

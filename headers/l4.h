@@ -156,18 +156,22 @@ static __always_inline int udp_csum46(struct __sk_buff *skb, const struct pkt *p
 static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *p)
 {
 	csum_t v6 = csum_v6(&p->saddr6) + csum_v6(&p->daddr6);
-	struct {
-		__be16 len;
+	struct udp_header {
+		__be16 sport, dport, len;
 		__sum16 check;
-	} udp;
+	} copy, *udp;
 
 	if (p->proto == IPPROTO_ICMP)
 		return icmp_query(skb, p, p->icmp.type == ICMP4_ECHO ? ICMP6_ECHO : ICMP6_REPLY,
 				  v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
 	if (p->proto == IPPROTO_UDP && !p->frag_off) {
-		TRY(pkt_load(skb, p->l4_off + 4, &udp, sizeof(udp)));
-		if (!udp.check)
-			return udp_csum46(skb, p, bpf_ntohs(udp.len), v6);
+		udp = p->ext_len ? NULL : pkt_at(skb, l3_off() + IP4_HEADER, sizeof(*udp));
+		if (!udp) {
+			udp = &copy;
+			TRY(pkt_load(skb, p->l4_off, udp, sizeof(*udp)));
+		}
+		if (!udp->check)
+			return udp_csum46(skb, p, bpf_ntohs(udp->len), v6);
 	}
 	return transport_csum(skb, p, csum_sub(v6, csum_32(p->saddr4) + csum_32(p->daddr4)));
 }

@@ -11,15 +11,16 @@ struct hop {
 	struct bpf_redir_neigh neigh;
 };
 
-/* The packet came here by the fake neighbour: it needs the route to the IPv6 host. On a layer-3 interface there is
- * nothing to find out. The kernel looks at the packet's length too; one that is yet to be cut passes. */
-static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, struct hop *hop)
+/* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
+ * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `m` remembers its
+ * MAC address; `m` may be NULL. */
+static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, struct nat64_mapping *m,
+				    struct hop *hop)
 {
 	struct bpf_fib_lookup fib = { .family = 10 /* AF_INET6 */, .ifindex = cfg.ifindex };
+	__u64 mac = 0;
 	int ret;
 
-	if (cfg.l3)
-		return NAT64_PASS;
 	fib.l4_protocol = p->proto;
 	fib.flowinfo = bpf_htonl(p->tos << 20);
 	__builtin_memcpy(fib.ipv6_src, &p->saddr6, sizeof(fib.ipv6_src));
@@ -34,7 +35,35 @@ static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, 
 	hop->ifindex = fib.ifindex;
 	hop->neigh.nh_family = 10;
 	__builtin_memcpy(hop->neigh.ipv6_nh, fib.ipv6_dst, sizeof(hop->neigh.ipv6_nh));
+	if (m && ret == BPF_FIB_LKUP_RET_SUCCESS && fib.ifindex == cfg.ifindex) {
+		__builtin_memcpy(&mac, fib.dmac, sizeof(fib.dmac));
+		WRITE_ONCE(m->hop, mac);
+		WRITE_ONCE(m->hop_tick, bpf_jiffies64());
+	}
 	return NAT64_PASS;
+}
+
+/* Writes the MAC address that `m` remembers, and lets the packet go on as it is. Not for longer than cfg.fresh: then a
+ * packet goes by find_hop again, and through the kernel's neighbour entry, which must see some traffic to be kept. */
+static __always_inline bool send_known(struct __sk_buff *skb, struct nat64_mapping *m)
+{
+	union {
+		__u64 all;
+		__u32 w[2];
+		__u16 h[4];
+	} mac;
+	__u16 *to;
+
+	if (!m || !is_fresh(READ_ONCE(m->hop_tick), bpf_jiffies64()))
+		return false;
+	mac.all = READ_ONCE(m->hop);
+	to = pkt_at(skb, 0, 6);
+	if (!to)
+		return false;
+	to[0] = mac.h[0];
+	to[1] = mac.h[1];
+	to[2] = mac.h[2];
+	return true;
 }
 
 /* What the program returns for a packet that goes to `hop`. */

@@ -51,6 +51,19 @@ struct pkt {
 	union nat64_v6 saddr6, daddr6;
 };
 
+/* RFC 8200 section 4.5. */
+struct frag_header {
+	__u8 next, reserved;
+	__be16 off; /* offset, M */
+	__be32 id;
+};
+
+/* An IPv6 header and perhaps a fragment header behind it. */
+struct header6 {
+	struct ipv6hdr ip;
+	struct frag_header frag;
+};
+
 /* A packet's facts on their way to a global function, see new_mapping. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -74,6 +74,40 @@ static __always_inline int pkt_store(struct __sk_buff *skb, __u32 off, const voi
 	return bpf_skb_store_bytes(skb, off, from, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
+/* Writes a header into the linear part, where the kernel has just made room for it. Cheaper than pkt_store: two sums
+ * instead of a copy by the kernel, and none of its checks. `off` and `len` are constants, multiples of 4 in size. The
+ * kernel's sum over the packet, should it have one (CHECKSUM_COMPLETE), follows. */
+static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const void *from, __u32 len)
+{
+	__u32 *to = pkt_at(skb, off, len), i;
+	const __u32 *w = from;
+	__u64 sum = 0;
+
+	if (!to)
+		return NAT64_DROP_NO_MEMORY;
+	for (i = 0; i < len / 4; i++) {
+		sum += (__u64)w[i] + (__u32)~to[i];
+		to[i] = w[i];
+	}
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	bpf_csum_update(skb, (sum & 0xffffffff) + (sum >> 32));
+	return NAT64_PASS;
+}
+
+/* Tells the frame of its new protocol. */
+static __always_inline int pkt_write_proto(struct __sk_buff *skb, __be16 proto)
+{
+	__be16 *at;
+
+	if (cfg.l3)
+		return NAT64_PASS;
+	at = pkt_at(skb, ETH_HEADER - sizeof(*at), sizeof(*at));
+	if (!at)
+		return NAT64_DROP_NO_MEMORY;
+	*at = proto;
+	return NAT64_PASS;
+}
+
 /* `len`, which is 1 to `max`, a power of two, in a way that the verifier of every kernel understands: that of 5.10
  * learns nothing from `len != 0`. */
 static __always_inline __u32 pkt_bounded(__u32 len, __u32 max)

@@ -5,8 +5,8 @@
  *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *
- * An entry of `mappings` is free (last_seen 0), live, or expired. It changes its owner only under its lock, and only
- * when it is free or has been expired for GRACE: so readers need no lock, they look at last_seen first. Whoever takes
+ * An entry of `mappings` is free (tick 0), live, or expired. It changes its owner only under its lock, and only when it
+ * is free or has been expired for a second: so readers need no lock, they look at tick first. Whoever takes
  * an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding the new one.
  */
 #ifndef NAT64_STATE_H
@@ -15,7 +15,6 @@
 #include "addr.h"
 
 #define SECOND 1000000000ULL
-#define GRACE  SECOND
 #define LOOK   64 /* entries that one packet may look at in search of a free one */
 
 struct {
@@ -84,11 +83,23 @@ static __always_inline __be32 v4_at(__u32 index)
 	return cfg.v4_prefix | bpf_htonl(index);
 }
 
-/* Has an entry last seen at `last` been idle for the time-out and `more` nanoseconds? `last` may be a little later
- * than `now`: another CPU read the clock after us. */
-static __always_inline bool expired(__u64 last, __u64 now, __u64 more)
+/* Has an entry last seen at `tick` been idle for the time-out and `more`? All in jiffies. `tick` may be a little later
+ * than `now`: another CPU read the time after us. */
+static __always_inline bool expired(__u64 tick, __u64 now, __u64 more)
 {
-	return (__s64)(now - last) > (__s64)(cfg.timeout_ns + more);
+	return (__s64)(now - tick) > (__s64)(cfg.timeout + more);
+}
+
+/* May an entry get a new owner? */
+static __always_inline bool is_free(__u64 tick, __u64 now)
+{
+	return !tick || expired(tick, now, cfg.hz);
+}
+
+/* Is what was done at `tick` good for a while yet? */
+static __always_inline bool is_fresh(__u64 tick, __u64 now)
+{
+	return now - tick < cfg.fresh;
 }
 
 /* `n` bits, 0 to 32, of an IPv6 address from bit `at` on, at + n <= 128. */
@@ -145,22 +156,25 @@ static __always_inline bool is_static(__be32 v4)
 	return cfg.has_static && bpf_map_lookup_elem(&static4, &key);
 }
 
-/* 4→6: the IPv6 host that has the address `v4`. An expired mapping is no mapping. */
-static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6)
+/* 4→6: the IPv6 host that has the address `v4`. An expired mapping is no mapping. `*entry`: its entry, or NULL if it has
+ * none of its own. */
+static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_mapping **entry)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
-	__u64 last;
+	__u64 tick;
 
+	*entry = NULL;
 	if (!m || !in_pool(v4))
 		return cfg.has_static ? static_v6(v4, v6) : NAT64_DROP_NO_MAPPING;
-	last = READ_ONCE(m->last_seen);
-	if (!last || expired(last, bpf_ktime_get_boot_ns(), 0))
+	tick = READ_ONCE(m->tick);
+	if (!tick || expired(tick, bpf_jiffies64(), 0))
 		return NAT64_DROP_NO_MAPPING;
 	v6->d[0] = READ_ONCE(m->v6.d[0]);
 	v6->d[1] = READ_ONCE(m->v6.d[1]);
 	if (cfg.has_static && !(v6->d[0] | v6->d[1]))
 		return static_v6(v4, v6);
+	*entry = m;
 	return NAT64_PASS;
 }
 
@@ -187,17 +201,19 @@ static __always_inline bool is_allowed(const union nat64_v6 *v6)
 /* Makes `v6` the owner of entry `m`, if that is free for a new one. `old`: the owner before, all zero if none. */
 static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, union nat64_v6 *old)
 {
+	__u64 clock = bpf_ktime_get_boot_ns();
 	bool ok;
 
 	bpf_spin_lock(&m->lock);
-	ok = !m->last_seen || expired(m->last_seen, now, GRACE);
+	ok = is_free(m->tick, now);
 	if (ok) {
 		old->d[0] = m->v6.d[0];
 		old->d[1] = m->v6.d[1];
 		WRITE_ONCE(m->v6.d[0], v6->d[0]);
 		WRITE_ONCE(m->v6.d[1], v6->d[1]);
-		m->created = now;
-		WRITE_ONCE(m->last_seen, now); /* last: makes it live for readers */
+		m->hop_tick = 0;
+		m->created = m->last_seen = clock;
+		WRITE_ONCE(m->tick, now); /* last: makes it live for readers */
 	}
 	bpf_spin_unlock(&m->lock);
 	return ok;
@@ -208,7 +224,7 @@ static __always_inline void release(struct nat64_mapping *m, const union nat64_v
 {
 	bpf_spin_lock(&m->lock);
 	if (v6_same(&m->v6, v6)) {
-		WRITE_ONCE(m->last_seen, 0);
+		WRITE_ONCE(m->tick, 0);
 		m->v6.d[0] = 0;
 		m->v6.d[1] = 0;
 	}
@@ -227,12 +243,12 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 	if (!p)
 		return NAT64_DROP_NO_MEMORY;
 	full = READ_ONCE(p->full_oldest);
-	if (full && !expired(full, now, GRACE))
+	if (full && !is_free(full, now))
 		return NAT64_DROP_POOL_FULL;
 	start = READ_ONCE(p->hand) & (size - 1);
 	for (n = 0; n < LOOK; n++) {
 		struct nat64_mapping *m;
-		__u64 last;
+		__u64 tick;
 
 		i = (start + n) & (size - 1);
 		if (cfg.v4_len < 31 && (!i || i == size - 1))
@@ -240,9 +256,9 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 		m = bpf_map_lookup_elem(&mappings, &i);
 		if (!m)
 			return NAT64_DROP_NO_MEMORY;
-		last = READ_ONCE(m->last_seen);
-		if (last && !expired(last, now, GRACE)) {
-			oldest = last < oldest ? last : oldest;
+		tick = READ_ONCE(m->tick);
+		if (!is_free(tick, now)) {
+			oldest = tick < oldest ? tick : oldest;
 			continue;
 		}
 		if (!claim(m, v6, now, old))
@@ -290,7 +306,7 @@ __noinline int new_mapping(struct __sk_buff *skb)
 		return NAT64_DROP_SRC_ILLEGAL;
 	if (!is_allowed(&v6))
 		return NAT64_DROP_NOT_ALLOWED;
-	TRY(take_address(&v6, bpf_ktime_get_boot_ns(), &mine, &old));
+	TRY(take_address(&v6, bpf_jiffies64(), &mine, &old));
 	if (old.d[0] | old.d[1]) {
 		i = bpf_map_lookup_elem(&by_v6, &old);
 		if (i && *i == mine)
@@ -310,7 +326,7 @@ __noinline int new_mapping(struct __sk_buff *skb)
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
 static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
 {
-	__u64 now = bpf_ktime_get_boot_ns(), last;
+	__u64 now = bpf_jiffies64(), tick, clock;
 	struct nat64_mapping *m;
 	__u32 index, zero = 0;
 	struct request *r;
@@ -329,19 +345,25 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 		return NAT64_PASS;
 	}
 	*v4 = v4_at(index);
-	last = READ_ONCE(m->last_seen);
-	if ((__s64)(now - last) <= (__s64)SECOND)
+	tick = READ_ONCE(m->tick);
+	if (is_fresh(tick, now))
 		return NAT64_PASS;
-	if (last && !expired(last, now, 0)) {
-		WRITE_ONCE(m->last_seen, now);
+	clock = bpf_ktime_get_boot_ns();
+	if (tick && !expired(tick, now, 0)) {
+		if (tick < now) { /* not static, and not written by another CPU meanwhile */
+			WRITE_ONCE(m->last_seen, clock);
+			WRITE_ONCE(m->tick, now);
+		}
 		return NAT64_PASS;
 	}
 	if (!is_allowed(v6))
 		return NAT64_DROP_NOT_ALLOWED;
 	bpf_spin_lock(&m->lock);
 	still = v6_same(&m->v6, v6);
-	if (still)
-		m->last_seen = now;
+	if (still) {
+		m->last_seen = clock;
+		WRITE_ONCE(m->tick, now);
+	}
 	bpf_spin_unlock(&m->lock);
 	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }

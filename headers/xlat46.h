@@ -5,28 +5,15 @@
 
 #include "icmp.h"
 
-/* RFC 8200 section 4.5. */
-struct frag_header {
-	__u8 next, reserved;
-	__be16 off; /* offset, M */
-	__be32 id;
-};
-
-/* An IPv6 header and perhaps a fragment header behind it. */
-struct header6 {
-	struct ipv6hdr ip;
-	struct frag_header frag;
-};
-
 /* Both addresses in IPv6. An ICMP error may have an illegal source: it helps to see it (section 4.1). */
-static __always_inline int addresses46(struct pkt *p)
+static __always_inline int addresses46(struct pkt *p, struct nat64_mapping **m)
 {
 	if (!p->icmp_error && v4_illegal(p->saddr4))
 		return NAT64_DROP_SRC_ILLEGAL;
 	if (v4_strict_illegal(p->saddr4))
 		return NAT64_DROP_NON_GLOBAL;
 	v6_of(p->saddr4, &p->saddr6);
-	TRY(owner_of(p->daddr4, &p->daddr6));
+	TRY(owner_of(p->daddr4, &p->daddr6, m));
 	if (p->proto == IPPROTO_ICMP && !p->icmp_error && p->icmp.type != ICMP4_ECHO && p->icmp.type != ICMP4_REPLY)
 		return NAT64_DROP_ICMP_TYPE;
 	return NAT64_PASS;
@@ -51,7 +38,7 @@ static __always_inline __u32 header46(const struct pkt *p, struct header6 *h)
 	return p->frag ? sizeof(*h) : sizeof(h->ip);
 }
 
-/* Writes the header at `at`. */
+/* Writes the header anywhere. */
 static __always_inline int put_header46(struct __sk_buff *skb, __u32 at, const struct header6 *h, bool frag)
 {
 	return frag ? pkt_store(skb, at, h, sizeof(*h)) : pkt_store(skb, at, &h->ip, sizeof(h->ip));
@@ -64,9 +51,8 @@ static __always_inline int replace46(struct __sk_buff *skb, __s32 grow)
 
 	if (bpf_skb_change_proto(skb, proto, 0))
 		return NAT64_DROP_NO_MEMORY;
-	if (!cfg.l3 && bpf_skb_store_bytes(skb, ETH_HEADER - 2, &proto, 2, 0))
-		return NAT64_DROP_NO_MEMORY;
-	return pkt_adjust(skb, grow);
+	TRY(pkt_adjust(skb, grow));
+	return pkt_write_proto(skb, proto);
 }
 
 static __always_inline csum_t csum_header6(const struct header6 *h, bool frag)
@@ -86,7 +72,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	struct pkt *p = handed_over();
 	__u32 zero = 0;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
-	struct header6 h;
+	struct header6 *h;
 	struct pkt *q;
 	struct quote *n;
 	csum_t v6;
@@ -97,6 +83,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 		return NAT64_DROP_NO_MEMORY;
 	q = &w->q;
 	n = &w->n;
+	h = &w->h;
 	n->diff = 0;
 	TRY(icmp_header46(&p->icmp, &n->icmp));
 	find_quote(p, p->icmp.b[1] * 4, n);
@@ -116,7 +103,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 			     type == 0xff ? csum_sub(v6, csum_32(q->saddr4) + csum_32(q->daddr4))
 					  : v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6),
 			     type));
-	n->new_header = header46(q, &h);
+	n->new_header = header46(q, h);
 	if (n->icmp.type == 1 || n->icmp.type == 3)
 		n->icmp.b[0] = fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 8);
 	else
@@ -126,17 +113,17 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	if (sum < 0)
 		return NAT64_DROP_TRUNCATED;
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
-	n->diff += icmp_header_sum(&n->icmp) + csum_header6(&h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
+	n->diff += icmp_header_sum(&n->icmp) + csum_header6(h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
 		   csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
 	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum);
 	n->icmp.check = p->icmp.check;
 	TRY(cut_tail(skb, n));
 
 	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len));
-	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), &h, q->frag));
+	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), h, q->frag));
 	TRY(put_icmp(skb, n, l3_off() + IP6_HEADER));
-	header46(p, &h);
-	TRY(put_header46(skb, l3_off(), &h, false));
+	header46(p, h);
+	TRY(put_header46(skb, l3_off(), h, false));
 	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
 }
 
@@ -155,7 +142,8 @@ static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
 }
 
 /* The way of an IPv4 packet whose destination is in the pool, up to its IPv6 form. */
-static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
+static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h,
+				       struct nat64_mapping **m)
 {
 	struct header6 new;
 	int verdict;
@@ -168,14 +156,15 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 		TRY(verdict);
 	}
 	TRY(check_l4_4(skb, p));
-	TRY(addresses46(p));
+	TRY(addresses46(p, m));
 	if (p->icmp_error)
 		return hand_over(skb, p, icmp_error46);
 	TRY(transport46(skb, p));
 	plan_cut(skb, p);
 	header46(p, &new);
 	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
-	return put_header46(skb, l3_off(), &new, p->frag);
+	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new))
+		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip));
 }
 
 #endif

@@ -51,6 +51,24 @@ static __always_inline __u32 wire_length64(struct __sk_buff *skb, const struct p
 	return IP4_HEADER + (doff >> 4) * 4 + skb->gso_size;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} ident SEC(".maps");
+
+/* An identification that this CPU has not given to the last 65535 packets, and that does not tell how many there were. */
+static __always_inline __be16 new_ident(void)
+{
+	__u32 zero = 0, *i = bpf_map_lookup_elem(&ident, &zero);
+
+	if (!i)
+		return 0;
+	*i += 0x9e37; /* odd: comes round through all numbers */
+	return (__force __be16)(*i ^ cfg.seed);
+}
+
 /* The fields of section 5.1, and 5.1.1 if there was a fragment header. TTL: the IPv4 stack, which has the packet next,
  * decrements it and answers it if it is spent. */
 static __always_inline void header64(const struct pkt *p, __u32 wire, struct iphdr *h)
@@ -63,7 +81,7 @@ static __always_inline void header64(const struct pkt *p, __u32 wire, struct iph
 		h->id = bpf_htons(p->id);
 		h->frag_off = bpf_htons(p->frag_off / 8 | (p->more ? 0x2000 : 0));
 	} else if (wire <= 1260) {
-		h->id = (__force __be16)bpf_get_prandom_u32();
+		h->id = new_ident();
 		h->frag_off = 0;
 	} else {
 		h->id = 0;
@@ -85,10 +103,8 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 	if (bpf_skb_change_proto(skb, proto, 0))
 		return NAT64_DROP_NO_MEMORY;
 	TRY(pkt_adjust(skb, -(__s32)shrink));
-	TRY(pkt_store(skb, l3_off(), h, sizeof(*h)));
-	if (!cfg.l3 && bpf_skb_store_bytes(skb, ETH_HEADER - 2, &proto, 2, 0))
-		return NAT64_DROP_NO_MEMORY;
-	return NAT64_PASS;
+	TRY(pkt_write_proto(skb, proto));
+	return pkt_write(skb, l3_off(), h, sizeof(*h));
 }
 
 /* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. */

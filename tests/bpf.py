@@ -15,7 +15,7 @@ NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le
 MAP_LOOKUP, MAP_NEXT_KEY, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO = 1, 4, 10, 13, 14, 15
 
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = -1, 0, 2, 7
-MAPPING = struct.Struct('=IIQQ16s')     # struct nat64_mapping
+MAPPING = struct.Struct('=II16sQQQQQ')     # struct nat64_mapping
 HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'nat64.h')
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -240,7 +240,7 @@ class Translator:
             index = self.maps['by_v6'].lookup(key)
             if index is None:           # went away meanwhile
                 continue
-            _, flags, seen, created, owner = MAPPING.unpack(self.maps['mappings'].lookup(index))
+            _, flags, owner, _, _, _, seen, created = MAPPING.unpack(self.maps['mappings'].lookup(index))
             v6 = str(ipaddress.IPv6Address(key))
             assert owner == key, f'by_v6 says {v6} has index {index}, which is {ipaddress.IPv6Address(owner)}'
             out[v6] = Mapping(str(self.v4[struct.unpack('=I', index)[0]]), v6, seen, created, flags)

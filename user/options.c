@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+#include <time.h>
 
 #include "options.h"
 
@@ -312,15 +314,29 @@ void options_help(const struct option_spec *table)
 	}
 }
 
+/* The kernel's ticks in a second: what its coarse clocks count in. */
+static __u32 ticks_per_second(void)
+{
+	struct timespec tick = { 0 };
+
+	return clock_getres(CLOCK_MONOTONIC_COARSE, &tick) || !tick.tv_nsec
+		       ? 100
+		       : (NS_PER_SEC + tick.tv_nsec / 2) / tick.tv_nsec;
+}
+
 void options_config(const struct options *o, struct nat64_config *cfg)
 {
+	__u32 hz = ticks_per_second();
+
 	*cfg = (struct nat64_config){
 		.v6_prefix = o->v6_prefix.addr,
 		.v6_len = o->v6_prefix.len,
 		.v4_prefix = o->v4_prefix.addr,
 		.v4_mask = prefix4_mask(o->v4_prefix.len),
 		.v4_len = o->v4_prefix.len,
-		.timeout_ns = o->timeout * NS_PER_SEC,
+		.timeout = (__u64)o->timeout * hz,
+		.hz = hz,
+		.fresh = o->timeout >= 8 ? hz : hz * o->timeout / 8,
 		.lowest_ipv6_mtu = o->lowest_ipv6_mtu,
 		.icmp_src = o->icmp_src,
 		.wkp_strict = o->wkp_strict,
@@ -329,6 +345,8 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.set_tclass = o->tclass.set,
 		.tclass = o->tclass.value,
 	};
+	if (getrandom(&cfg->seed, sizeof(cfg->seed), GRND_NONBLOCK) < 0)
+		cfg->seed = 0; /* it only makes identifications hard to guess */
 }
 
 __u32 options_pool_size(const struct options *o)
