@@ -147,20 +147,21 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const stru
 __noinline int send_with_care(struct __sk_buff *skb)
 {
 	struct pkt *p = handed_over();
+	__u32 zero = 0;
+	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
 	struct nat64_mapping *m;
 	union nat64_v6 v6;
-	struct hop hop = {};
 
-	if (!p)
+	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
 	if (!cfg.l3) {
 		if (owner_of(p->daddr4, &v6, &m) != NAT64_PASS)
 			m = NULL;
-		TRY(find_hop(skb, p, m, &hop));
+		TRY(find_hop(skb, p, m, s));
 	}
 	if (p->cut)
-		TRY(cut(skb, p, &hop));
-	p->act = send_to(&hop);
+		TRY(cut(skb, p, &s->hop));
+	p->act = send_to(&s->hop);
 	return NAT64_PASS;
 }
 

@@ -90,7 +90,7 @@ static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const voi
 		to[i] = w[i];
 	}
 	sum = (sum & 0xffffffff) + (sum >> 32);
-	bpf_csum_update(skb, (sum & 0xffffffff) + (sum >> 32));
+	bpf_csum_update(skb, (__force __wsum)((sum & 0xffffffff) + (sum >> 32)));
 	return NAT64_PASS;
 }
 

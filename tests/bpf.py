@@ -138,7 +138,8 @@ class Prog:
 
     def run(self, frame, ifindex, flags=0, **skb):
         """Run on one Ethernet frame as if it were on the device ifindex of this thread's network namespace.
-        flags: BPF_F_TEST_*. skb: mark, gso_size, gso_segs, wire_len of struct __sk_buff. Returns (verdict, frame afterwards)."""
+        flags: BPF_F_TEST_*. skb: mark, gso_size, gso_segs, wire_len of struct __sk_buff.
+        Returns (verdict, frame afterwards)."""
         ctx = bytearray(192)
         offsets = {'mark': 8, 'priority': 32, 'ifindex': 40, 'wire_len': 160, 'gso_segs': 164, 'gso_size': 176}
         for name, value in dict(skb, ifindex=ifindex).items():

@@ -84,9 +84,9 @@ DECISIONS = [
      "7915 4.1, 791 3.1, 1812 4.3.2.7"),
     ("ext-headers",
      "Hop-by-hop, routing and destination options headers in any order, at most EXT_HEADERS_MAX including the fragment "
-     "header; more: ext-header. Any hop-by-hop position is accepted; options are not looked at. A header that does not "
-     "fit: truncated. The first header that is none of these and not 44 is the protocol (AH 51, ESP 50, 59, 135, ... "
-     "copied).",
+     "header, and EXT_BYTES_MAX bytes together; more: ext-header. Any hop-by-hop position is accepted; options are not "
+     "looked at. A header that does not fit: truncated. The first header that is none of these and not 44 is the "
+     "protocol (AH 51, ESP 50, 59, 135, ... copied).",
      "7915 5.1"),
     ("routing",
      "Segments left > 0, any routing type: routing-header; Parameter Problem code 0 pointing at Segments Left, unless "
@@ -189,6 +189,7 @@ DECISIONS = [
 
 # RFC 7915 puts no bound on extension headers; a parser needs one.
 EXT_HEADERS_MAX = 8
+EXT_BYTES_MAX = 2032
 
 IGMP, ICMP4, ICMP6, TCP, UDP, DCCP, UDPLITE = 2, 1, 58, 6, 17, 33, 136
 HOPOPT, ROUTING, FRAGMENT, DSTOPTS, AH = 0, 43, 44, 60, 51
@@ -426,6 +427,8 @@ def walk6(packet, ignore_segments_left=False):
             field16 = be16(packet, at + 2)
             if packet[at] in EXT_BEHIND_FRAGMENT:
                 raise Drop("ext-header")
+            if at + 8 > 40 + EXT_BYTES_MAX:
+                raise Drop("ext-header")
             return Chain6(packet[at], at + 8, True, field16 & 0xfff8, bool(field16 & 1), be32(packet, at + 4))
         length = (packet[at + 1] + 1) * 8
         if at + length > len(packet):
@@ -433,6 +436,8 @@ def walk6(packet, ignore_segments_left=False):
         if nexthdr == ROUTING and packet[at + 3] and not ignore_segments_left:
             raise Drop("routing-header", at + 3)
         nexthdr, at = packet[at], at + length
+    if at > 40 + EXT_BYTES_MAX:
+        raise Drop("ext-header")
     return Chain6(nexthdr, at)
 
 

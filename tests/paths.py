@@ -91,8 +91,10 @@ def v4_of(gw, v6, i):
 
 
 def ping(host, target, *options, count=3):
-    out = host.run('ping', '-c', count, '-i', '0.01', '-W', '5', *options, target).stdout
-    assert f'{count} received' in out, out
+    """Echo until `count` answers have come. (Without -w ping gives up two round trips after its last packet, which is
+    nothing if it is a busy process that carries them.)"""
+    out = host.run('ping', '-c', count, '-i', '0.01', '-w', '20', *options, target).stdout
+    assert f' {count} received' in out, out
     return out
 
 

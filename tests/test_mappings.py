@@ -50,7 +50,7 @@ def consistent(t):
     mappings = t.mappings()         # by_v6 -> mappings
     owners = {}
     for index in range(t.maps['mappings'].max_entries):
-        _, _, seen, created, v6 = MAPPING.unpack(t.maps['mappings'].lookup(struct.pack('=I', index)))
+        _, _, v6, _, _, _, seen, created = MAPPING.unpack(t.maps['mappings'].lookup(struct.pack('=I', index)))
         if seen or created or v6 != bytes(16):
             owners[str(ipaddress.IPv6Address(v6))] = str(t.v4[index])
     assert {m.v6: m.v4 for m in mappings.values()} == owners

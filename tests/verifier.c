@@ -32,7 +32,9 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all)
 		.v4_len = 24,
 		.ifindex = 1,
 		.mtu = 1500,
-		.timeout_ns = 7200 * 1000000000ULL,
+		.timeout = 7200 * 250,
+		.hz = 250,
+		.fresh = 250,
 		.lowest_ipv6_mtu = 1280,
 		.icmp_src = be32_from(0xc0000008),
 		.l3 = l3,
@@ -41,6 +43,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all)
 		.tos = 0x20,
 		.set_tclass = all,
 		.tclass = 0x20,
+		.has_static = all,
 	};
 
 	return cfg;
