@@ -70,7 +70,7 @@ struct nat64_mapping {
 	union nat64_v6 v6; /* the owner */
 	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
 	__u64 hop;	   /* MAC address of its next hop, in the first 6 bytes */
-	__u64 hop_tick;	   /* when .hop was looked up, jiffies; good for cfg.fresh */
+	__u64 hop_tick;	   /* when .hop was looked up, jiffies; good for a quarter of a second */
 	__u64 last_seen;
 	__u64 created; /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
 };

