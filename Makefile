@@ -7,6 +7,7 @@
 # sudo make demo    watch an IPv6-only client reach an IPv4-only server
 # sudo make test    all tests, on this kernel
 # sudo make fuzz    a million random packets, translated and compared with RFC 7915 in Python; N=packets, SEED=text
+# sudo make bench   how fast it is, against plain IPv4 forwarding; ARGS=--help
 # make test-kernels load and smoke test under other kernels, in virtual machines; KERNELS='5.10 6.1' for some
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
@@ -15,6 +16,7 @@ PREFIX	?= /usr/local
 SBINDIR	?= $(PREFIX)/sbin
 MANDIR	?= $(PREFIX)/share/man
 COMPDIR	?= $(PREFIX)/share/bash-completion/completions
+UNITDIR	?= $(PREFIX)/lib/systemd/system
 
 CLANG		?= clang
 PKG_CONFIG	?= pkg-config
@@ -23,7 +25,7 @@ BPFTOOL		?= $(shell for b in bpftool /usr/sbin/bpftool /usr/lib/linux-tools*/*/b
 			$$b version >/dev/null 2>&1 && echo $$b && break; done)
 CFLAGS		?= -O2 -g
 
-LIBS	:= libbpf libmnl
+LIBS	:= libbpf libmnl jansson
 WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
 Q	:= $(if $(V),,@)
 say	= @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
@@ -67,13 +69,16 @@ needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
 
 install: all
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(UNITDIR)
 	install -m 755 nat64 $(DESTDIR)$(SBINDIR)/nat64
 	install -m 644 dist/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
 	install -m 644 dist/nat64.bash $(DESTDIR)$(COMPDIR)/nat64
+	sed 's|/usr/local/sbin|$(SBINDIR)|' dist/nat64@.service >$(DESTDIR)$(UNITDIR)/nat64@.service
+	chmod 644 $(DESTDIR)$(UNITDIR)/nat64@.service
 
 uninstall:
-	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64
+	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64 \
+		$(DESTDIR)$(UNITDIR)/nat64@.service
 
 clean:
 	rm -rf build nat64
@@ -90,17 +95,37 @@ demo:
 	@$(build-as-root)
 	@tests/demo
 
-# The system's python3, where the packages of tests/deps are, whatever else is first in PATH.
+# The system's python3, where the packages of tests/deps are, whatever else is first in PATH. Several files at a time:
+# the tests have network namespaces of their own, and wait more than they work.
 test:
 	@tests/deps build demo test
 	@$(build-as-root)
-	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider tests $(ARGS)
+	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider -n 4 --dist loadfile \
+		tests $(ARGS)
 
 N ?= 1000000
 
 fuzz: all
 	@tests/deps build demo test
 	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/fuzz.py $(N) $(SEED)
+
+build/flood.skel.h: tests/bench/flood.bpf.c tests/bench/flood.h Makefile | needs
+	$(call say,SKEL)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(bpf_cflags) -c -o $(@:.skel.h=.bpf.o) $<
+	$(Q)$(BPFTOOL) gen skeleton $(@:.skel.h=.bpf.o) name flood_bpf >$@.tmp && mv $@.tmp $@
+
+build/flood build/rtt: build/%: tests/bench/%.c tests/bench/flood.h build/flood.skel.h Makefile
+	$(call say,CC)
+	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs $(LIBS))
+
+bench-tools: build/flood build/rtt
+
+bench:
+	@tests/deps build demo bench
+	@$(MAKE) --no-print-directory bench-tools
+	@$(build-as-root)
+	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/bench/bench.py $(ARGS)
 
 build/verifier: tests/verifier.c nat64.h build/nat64.skel.h Makefile
 	$(call say,CC)
@@ -110,16 +135,16 @@ test-kernels: all build/verifier
 	@tests/deps kernels
 	$(Q)tests/kernels $(KERNELS)
 
-user_c	:= $(src) $(wildcard tests/*.c)
-c_files	:= nat64.h nat64.bpf.c $(wildcard headers/*.h user/*.h tests/*.h) $(user_c)
+user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
+c_files	:= nat64.h nat64.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
 scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run $(wildcard dist/*.bash)
 
 # sparse does not take strings as long as the BPF object is.
-build/sparse/nat64.skel.h: build/nat64.skel.h
+build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
 
-lint: build/sparse/nat64.skel.h
+lint: build/sparse/nat64.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'
@@ -135,5 +160,5 @@ lint: build/sparse/nat64.skel.h
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean deps demo test fuzz test-kernels lint
+.PHONY: all needs install uninstall clean deps demo test fuzz bench bench-tools test-kernels lint
 .DELETE_ON_ERROR:

@@ -92,10 +92,12 @@ static __always_inline bool is_ours4(__be32 v4)
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct nat64_mapping *m = NULL;
+	bool fits;
 
 	p->act = TC_ACT_OK;
 	TRY(translate46(skb, p, h, &m));
-	if (!p->cut && (cfg.l3 || send_known(skb, m)))
+	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
+	if (!p->cut && (cfg.l3 || (fits && send_known(skb, m))))
 		return NAT64_PASS;
 	return hand_over(skb, p, send_with_care);
 }

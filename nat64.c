@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include "user/link.h"
+#include "user/mappings.h"
 #include "user/msg.h"
 #include "user/netlink.h"
 #include "user/options.h"
 #include "user/setup.h"
+#include "user/status.h"
 
 #ifndef NAT64_VERSION
 #define NAT64_VERSION "0.1.0"
@@ -22,21 +24,38 @@
 
 static const struct option_spec OPTIONS[] = {
 	{ 'i', "interface", "IF", "the interface that faces the IPv6 hosts", parse_interface, FIELD(interface),
-	  .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
+	  .in_file = true, .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
 	{ '4', "v4-prefix", "PREFIX", "IPv4 addresses to give to IPv6 hosts, /8 to /31", parse_pool, FIELD(v4_prefix),
-	  .need = NEEDED_TO_LOAD, .missing = "there would be no IPv4 addresses to translate to" },
-	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix) },
+	  .in_file = true, .need = NEEDED_TO_LOAD, .missing = "there would be no IPv4 addresses to translate to" },
+	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix),
+	  .in_file = true },
 	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,
-	  .append = append_allowed, .need = NEEDED_TO_LOAD, .missing = "nothing would be translated" },
-	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7200)", parse_timeout, FIELD(timeout) },
+	  .append = append_allowed, .in_file = true, .need = NEEDED_WITHOUT_STATIC,
+	  .missing = "nothing would be translated" },
+	{ 's', "static", "V6=V4", "map these for ever; any number of times", parse_static, .append = append_static,
+	  .in_file = true },
+	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7200)", parse_timeout, FIELD(timeout),
+	  .in_file = true },
 	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
-	  FIELD(icmp_src) },
+	  FIELD(icmp_src), .in_file = true },
 	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment DF=0 packets to this (default 1280)", parse_mtu,
-	  FIELD(lowest_ipv6_mtu) },
-	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict) },
-	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos) },
-	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass) },
-	{ 'u', "unload", NULL, "unload the translator of the interface", NULL, FIELD(unload) },
+	  FIELD(lowest_ipv6_mtu), .in_file = true },
+	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict),
+	  .in_file = true },
+	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos), .in_file = true },
+	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
+	  .in_file = true },
+	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, FIELD(config) },
+	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, FIELD(restore) },
+	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
+	{ 0, "status", NULL, "what is loaded and what it has done", .action = ACTION_STATUS },
+	{ 0, "mappings", NULL, "list the mappings", .action = ACTION_MAPPINGS },
+	{ 0, "json", NULL, "print --status or --mappings as JSON", NULL, FIELD(json) },
+	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
+	{ 0, "save", "FILE", "write the mappings to a file", parse_path, FIELD(save), .action = ACTION_SAVE },
+	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
+	  .action = ACTION_DELETE },
+	{ 0, "flush", NULL, "remove all dynamic mappings", .action = ACTION_FLUSH },
 	{ 'v', "verbose", NULL, "say what is done", NULL, FIELD(verbose) },
 	{ 'h', "help", NULL, "print this", NULL, FIELD(help) },
 	{ 'V', "version", NULL, "print the version", NULL, FIELD(version) },
@@ -53,6 +72,10 @@ static void help(void)
 {
 	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure\n"
 	     "       nat64 -i IF -u                               unload\n"
+	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
+	     "       nat64 -i IF --mappings [--json]\n"
+	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
+	     "       nat64 -i IF --save FILE|--restore FILE\n"
 	     "\n"
 	     "IPv6 hosts behind interface IF reach IPv4 hosts through the NAT64 prefix.\n");
 	options_help(OPTIONS);
@@ -75,6 +98,29 @@ static void hold_signals(void)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 }
 
+static int act(struct nl *nl, const struct link *link, const struct options *o)
+{
+	switch (o->action) {
+	case ACTION_LOAD:
+		return setup_load(nl, link, o);
+	case ACTION_UNLOAD:
+		return setup_unload(nl, link);
+	case ACTION_STATUS:
+		return status_show(nl, link, o);
+	case ACTION_MAPPINGS:
+		return mappings_show(nl, link, o);
+	case ACTION_DELETE:
+		return mappings_delete(nl, link, o);
+	case ACTION_FLUSH:
+		return mappings_flush(nl, link);
+	case ACTION_SAVE:
+		return mappings_save(nl, link, o);
+	case ACTION_RESTORE:
+		return mappings_restore(nl, link, o);
+	}
+	return -EINVAL;
+}
+
 static int run(struct nl *nl, const struct options *o)
 {
 	struct link link;
@@ -83,16 +129,18 @@ static int run(struct nl *nl, const struct options *o)
 	err = nl_open(nl);
 	if (err)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
+	if (o->action == ACTION_STATUS && !*o->interface)
+		return status_show(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = link_find(nl, o->interface, &link);
 	if (err == -ENODEV)
 		return msg_fail(err, "-i %s: no such interface", o->interface), EXIT_USAGE;
 	if (err)
 		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
-	if (!o->unload && link.flags & IFF_LOOPBACK)
+	if (o->action == ACTION_LOAD && link.flags & IFF_LOOPBACK)
 		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
-	hold_signals();
-	err = o->unload ? setup_unload(nl, &link) : setup_load(nl, &link, o);
-	return err ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS)
+		hold_signals();
+	return act(nl, &link, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)

@@ -3,8 +3,9 @@
 # shellcheck shell=bash
 
 _nat64() {
-	local options='-i --interface -4 --v4-prefix -6 --v6-prefix -a --allowed-src -t --timeout --icmp-src
-		--lowest-ipv6-mtu --wkp-strict --tos --tclass -u --unload -v --verbose -h --help -V --version'
+	local options='-i --interface -4 --v4-prefix -6 --v6-prefix -a --allowed-src -s --static -t --timeout --icmp-src
+		--lowest-ipv6-mtu --wkp-strict --tos --tclass -c --config --restore -u --unload --status --mappings --json
+		--metrics --save --delete --flush -v --verbose -h --help -V --version'
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' link
 
 	# --option=value comes as three words.
@@ -29,7 +30,11 @@ _nat64() {
 	--lowest-ipv6-mtu)
 		words='1280'
 		;;
-	-4 | --v4-prefix | -a | --allowed-src | --icmp-src | --tos | --tclass)
+	-c | --config | --save | --restore)
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		return
+		;;
+	-4 | --v4-prefix | -s | --static | --delete | -a | --allowed-src | --icmp-src | --tos | --tclass)
 		;;
 	*)
 		words=$options

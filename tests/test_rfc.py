@@ -24,7 +24,7 @@ from scapy.utils import checksum
 import bpf
 import oracle
 from bpf import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC
-from lab import Wire, embed
+from lab import Wire, embed, wait_for
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 
@@ -677,6 +677,9 @@ to4('5.1.1-atomic-echo', p6(frag6(ICMP6, 0, 0, 0x1234, l4(ICMP6, echo(128), H6, 
     out4(l4(ICMP4, echo(8), H4, S4), ICMP4, ident=0x1234))
 to4('5.1.1-reserved-bits', p6(frag6(UDP, 1232 | 6, 1, 0x12345678, MANY[:8], reserved=0xff), FRAGMENT),
     out4(MANY[:8], ident=0x5678, frag=MF | 154))
+to4('5.1.1-reserved-bits-atomic', p6(frag6(UDP, 6, 0, 0x12345678, U64), FRAGMENT), out4(U4, ident=0x5678))
+to4('5.1.1-reserved-bits-atomic-echo', p6(frag6(ICMP6, 4, 0, 0x12345678, l4(ICMP6, echo(128), H6, S6)), FRAGMENT),
+    out4(l4(ICMP4, echo(8), H4, S4), ICMP4, ident=0x5678))
 for number in HOPOPT, ROUTING, FRAGMENT, AH, DSTOPTS, 135, 139, 140:
     for name_, offset, more in ('first', 0, 1), ('last', 800, 0), ('atomic', 0, 0):
         to4(f'5.1.1-extension-behind-{number}-{name_}',
@@ -1147,6 +1150,48 @@ def test_vlan_tag_in_band(bench, tags):
     drop = bench.t.ETH6[:12] + tags + b'\x86\xdd' + p6(U64, dst=embed('127.0.0.1'))
     with bench.gw:
         assert bench.t.to4.run(drop, bench.t.ifindex)[0] == TC_ACT_SHOT
+
+
+SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 0x10
+
+
+@pytest.mark.parametrize('outer', ['8100 0007', '88a8 e00a', '8100 2fff'])
+def test_two_vlan_tags_on_the_wire(lab, outer):
+    """On the port of a bridge, which forwards tagged frames as they are: both tags of a translated packet are kept."""
+    outer, inner = bytes.fromhex(outer), bytes.fromhex('8100 6005')
+    a, gw, b = lab.hosts('a', 'gw', 'b')
+    lab.link(a, 'eth0', gw, 'eth0')
+    lab.link(gw, 'eth1', b, 'eth0')
+    gw.sysctl('net.ipv4.ip_forward', 1)
+    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.load()                           # before it is a port: nat64 would say that the bridge is the place
+    gw.ip('link', 'add', 'br0', 'type', 'bridge')
+    for ifname in 'eth0', 'eth1':
+        gw.ip('link', 'set', ifname, 'master', 'br0')
+    gw.ip('link', 'set', 'br0', 'up')
+    for ifname in 'eth0', 'eth1':
+        wait_for(lambda name=ifname: 'state forwarding' in gw.ip('-d', 'link', 'show', name), 'the bridge to forward')
+    there, here = Wire(b), Wire(a)
+    there.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
+    for packet, want in (p6(U64), out4(U4)), (err6(3, 0, Z4, Q6), err4(11, 0, Z4, Q4, H4, S4)):
+        here.send(bpf.Translator.ETH6[:12] + outer + inner + b'\x86\xdd' + packet)
+        there.sock.settimeout(5)
+        while True:
+            frame, ancillary, _, _ = there.sock.recvmsg(2048, 256)
+            if frame[:12] == bpf.Translator.ETH6[:12]:
+                break
+        for level, kind, data in ancillary:
+            if (level, kind) == (SOL_PACKET, PACKET_AUXDATA):
+                status, tci, tpid = struct.unpack('=I12xHH', data[:20])
+                if status & TP_STATUS_VLAN_VALID:       # the kernel's own tag: in its place on the wire
+                    frame = frame[:12] + struct.pack('!HH', tpid, tci) + frame[12:]
+        assert frame[12:22] == outer + inner + b'\x08\x00'
+        assert fitted(frame[22:], want).hex() == want.hex()
+    here.close()
+    there.close()
+    gw.ip('link', 'set', 'eth0', 'nomaster')
+    gw.ip('link', 'del', 'br0')
+    gw.unload()
 
 
 class Tap:

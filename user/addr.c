@@ -9,6 +9,31 @@
 
 #include "addr.h"
 
+/* The prefixes that no host has, and so no pool and no source address either */
+static const struct special4 {
+	struct {
+		__u8 addr[4];
+		__u32 len;
+	} prefix;
+	const char *what;
+} SPECIAL4[] = {
+	{ { { 0 }, 8 }, "\"this network\" (0.0.0.0/8)" },
+	{ { { 127 }, 8 }, "loopback (127.0.0.0/8)" },
+	{ { { 169, 254 }, 16 }, "link-local (169.254.0.0/16)" },
+	{ { { 224 }, 4 }, "multicast (224.0.0.0/4)" },
+	{ { { 240 }, 4 }, "reserved (240.0.0.0/4)" },
+};
+
+static const struct special6 {
+	struct prefix6 prefix;
+	const char *what;
+} SPECIAL6[] = {
+	{ { { .b = { 0 } }, 96 }, "unspecified, loopback and IPv4-compatible addresses (::/96)" },
+	{ { { .b = { [10] = 0xff, [11] = 0xff } }, 96 }, "IPv4-mapped addresses (::ffff:0:0/96)" },
+	{ { { .b = { 0xfe, 0x80 } }, 10 }, "link-local addresses (fe80::/10)" },
+	{ { { .b = { 0xff } }, 8 }, "multicast addresses (ff00::/8)" },
+};
+
 int parse_number(const char *text, __u32 min, __u32 max, __u32 *value, struct reason *why)
 {
 	unsigned long long n;
@@ -121,6 +146,34 @@ bool prefix4_overlap(const struct prefix4 *a, const struct prefix4 *b)
 bool prefix6_overlap(const struct prefix6 *a, const struct prefix6 *b)
 {
 	return prefix6_covers(a, b) || prefix6_covers(b, a);
+}
+
+const char *prefix4_special(const struct prefix4 *p)
+{
+	for (size_t i = 0; i < sizeof(SPECIAL4) / sizeof(*SPECIAL4); i++) {
+		struct prefix4 s = { .len = SPECIAL4[i].prefix.len };
+
+		memcpy(&s.addr, SPECIAL4[i].prefix.addr, sizeof(s.addr));
+		if (prefix4_overlap(p, &s))
+			return SPECIAL4[i].what;
+	}
+	return NULL;
+}
+
+const char *prefix6_special(const struct prefix6 *p)
+{
+	for (size_t i = 0; i < sizeof(SPECIAL6) / sizeof(*SPECIAL6); i++)
+		if (prefix6_overlap(p, &SPECIAL6[i].prefix))
+			return SPECIAL6[i].what;
+	return NULL;
+}
+
+const char *prefix6_within_special(const struct prefix6 *p)
+{
+	for (size_t i = 0; i < sizeof(SPECIAL6) / sizeof(*SPECIAL6); i++)
+		if (prefix6_covers(&SPECIAL6[i].prefix, p))
+			return SPECIAL6[i].what;
+	return NULL;
 }
 
 static struct prefix_text to_text(int family, const void *addr, __u32 len, __u32 full)

@@ -69,6 +69,11 @@ bool prefix6_covers(const struct prefix6 *outer, const struct prefix6 *inner);
 bool prefix4_overlap(const struct prefix4 *a, const struct prefix4 *b);
 bool prefix6_overlap(const struct prefix6 *a, const struct prefix6 *b);
 
+/* What special addresses, which no host has, it overlaps or lies within; NULL: none. */
+const char *prefix4_special(const struct prefix4 *p);
+const char *prefix6_special(const struct prefix6 *p);
+const char *prefix6_within_special(const struct prefix6 *p);
+
 /* As text, by value: good for use as an argument of printf. Full addresses (/32, /128) go without length. */
 struct prefix_text text4(struct prefix4 p);
 struct prefix_text text6(struct prefix6 p);

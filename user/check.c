@@ -30,7 +30,7 @@ static const struct capability {
 	{ CAP_BPF, "CAP_BPF", 1 << TASK_LOAD | 1 << TASK_RELOAD, true },
 	{ CAP_PERFMON, "CAP_PERFMON", 1 << TASK_LOAD | 1 << TASK_RELOAD, true },
 	/* to get at programs and maps by their ids */
-	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", 1 << TASK_RELOAD, false },
+	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", 1 << TASK_RELOAD | 1 << TASK_LOOK, false },
 };
 
 static bool has(const struct __user_cap_data_struct *data, unsigned int bit)
@@ -55,7 +55,9 @@ int check_capabilities(enum task task, struct reason *why)
 		n += snprintf(missing + n, sizeof(missing) - n, "%s%s", n ? ", " : "", cap->name);
 	}
 	return n ? reason(why, -EPERM, "not permitted: missing %s%s", missing,
-			  task == TASK_RELOAD ? " (to take over the translator that is loaded)" : "")
+			  task == TASK_RELOAD ? " (to take over the translator that is loaded)"
+			  : task == TASK_LOOK ? " (to look into the translator that is loaded)"
+					      : "")
 		 : 0;
 }
 
@@ -96,6 +98,10 @@ static int addr4_conflict(const struct search *s, struct prefix4 addr, const cha
 	if (prefix4_covers(&s->o->v4_prefix, &addr))
 		return reason(s->why, -EADDRINUSE, "-4 %s: contains the address %s of %s", text4(s->o->v4_prefix).s,
 			      text, dev);
+	for (size_t i = 0; i < s->o->statics.n; i++)
+		if (prefix4_covers(&s->o->statics.list[i].v4, &addr))
+			return reason(s->why, -EADDRINUSE, "-s %s: contains the address %s of %s",
+				      static_text(&s->o->statics.list[i]).s, text, dev);
 	if (addr.addr == s->o->icmp_src)
 		return reason(s->why, -EADDRINUSE,
 			      "--icmp-src %s: is an address of this machine (%s), which it takes from nobody else",

@@ -11,6 +11,7 @@ enum task {
 	TASK_LOAD,   /* load programs and attach them */
 	TASK_RELOAD, /* and look into those that are there */
 	TASK_UNLOAD,
+	TASK_LOOK, /* look into those that are there, and change their mappings */
 };
 
 /* Has this process the capabilities for the task? 0, or -EPERM with the missing ones named. */

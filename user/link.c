@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <net/if.h> /* before linux/if_arp.h, which then leaves out what it has in common with it */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <linux/if_arp.h>
@@ -66,6 +67,7 @@ static void link_answer(const struct nlmsghdr *msg, void *data)
 	link->type = info->ifi_type;
 	link->flags = info->ifi_flags;
 	mnl_attr_parse(msg, sizeof(*info), link_attr, link);
+	link->l3 = is_l3(link->type);
 }
 
 int link_find(struct nl *nl, const char *name, struct link *link)
@@ -88,7 +90,44 @@ int link_find(struct nl *nl, const char *name, struct link *link)
 	/* what cannot be a name is the name of no interface */
 	if (err == -EINVAL || err == -ERANGE)
 		return -ENODEV;
-	link->l3 = is_l3(link->type);
+	return err;
+}
+
+struct link_list {
+	size_t n; /* first: a dump that starts again resets it alone */
+	struct link *link;
+	bool failed;
+};
+
+static void list_answer(const struct nlmsghdr *msg, void *data)
+{
+	struct link_list *list = data;
+	struct link *more = realloc(list->link, (list->n + 1) * sizeof(*more));
+
+	if (!more) {
+		list->failed = true;
+		return;
+	}
+	list->link = more;
+	more[list->n] = (struct link){ 0 };
+	link_answer(msg, &more[list->n++]);
+}
+
+int link_list(struct nl *nl, struct link **links, size_t *n)
+{
+	struct link_list list = { 0 };
+	struct ifinfomsg *info;
+	int err;
+
+	nl_request(nl, RTM_GETLINK, NLM_F_DUMP, sizeof(*info), &info);
+	err = nl_talk(nl, list_answer, &list, sizeof(list.n));
+	err = err ? err : list.failed ? -ENOMEM : 0;
+	if (err) {
+		free(list.link);
+		list = (struct link_list){ 0 };
+	}
+	*links = list.link;
+	*n = list.n;
 	return err;
 }
 

@@ -23,6 +23,9 @@ struct link {
 /* Finds an interface by name or alternative name. 0, or a negative errno (-ENODEV: there is none). */
 int link_find(struct nl *nl, const char *name, struct link *link);
 
+/* All interfaces of this network namespace, *links to be freed. 0 or a negative errno. */
+int link_list(struct nl *nl, struct link **links, size_t *n);
+
 /* Can it carry a translator? 0, or a negative errno and why not. */
 int link_check(const struct link *link, struct reason *why);
 

@@ -11,7 +11,8 @@
 #include "load.h"
 #include "nat64.skel.h"
 
-#define MAPS_MAX 64 /* of a program, which has far fewer */
+#define MAPS_MAX   64		     /* of a program, which has far fewer */
+#define CONFIG_MAP "nat64_bp.rodata" /* as libbpf calls it, cut to the length that names of maps have */
 
 /* What the programs need that a kernel may lack, with the oldest kernel that has it */
 static const struct helper {
@@ -37,27 +38,33 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
+const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
+
+/* Where the descriptors of maps belong, by their names */
+static const struct slot {
+	const char *name;
+	size_t offset;
+} SLOTS[] = {
+	{ "mappings", offsetof(struct loaded, mappings) }, { "by_v6", offsetof(struct loaded, by_v6) },
+	{ "pool", offsetof(struct loaded, pool) },	   { "stats", offsetof(struct loaded, stats) },
+	{ "allowed", offsetof(struct loaded, allowed) },   { "static6", offsetof(struct loaded, static6) },
+	{ "static4", offsetof(struct loaded, static4) },   { CONFIG_MAP, offsetof(struct loaded, config) },
+};
+
 void loaded_close(struct loaded *old)
 {
 	for (int way = 0; way < NAT64_WAYS; way++)
 		close_fd(&old->program[way]);
-	close_fd(&old->mappings);
-	close_fd(&old->by_v6);
-	close_fd(&old->pool);
-	close_fd(&old->stats);
+	for (size_t i = 0; i < sizeof(SLOTS) / sizeof(*SLOTS); i++)
+		close_fd((int *)((char *)old + SLOTS[i].offset));
 }
 
-/* Where the descriptor of a state map belongs, by its name; NULL for other maps */
+/* NULL for maps of another name */
 static int *loaded_slot(struct loaded *old, const char *name)
 {
-	if (!strcmp(name, "mappings"))
-		return &old->mappings;
-	if (!strcmp(name, "by_v6"))
-		return &old->by_v6;
-	if (!strcmp(name, "pool"))
-		return &old->pool;
-	if (!strcmp(name, "stats"))
-		return &old->stats;
+	for (size_t i = 0; i < sizeof(SLOTS) / sizeof(*SLOTS); i++)
+		if (!strcmp(name, SLOTS[i].name))
+			return (int *)((char *)old + SLOTS[i].offset);
 	return NULL;
 }
 
@@ -69,6 +76,8 @@ static int loaded_maps(struct loaded *old, int program)
 
 	if (bpf_obj_get_info_by_fd(program, &info, &len))
 		return -errno;
+	if (info.load_time > old->since)
+		old->since = info.load_time;
 	for (__u32 i = 0; i < info.nr_map_ids && i < MAPS_MAX; i++) {
 		struct bpf_map_info map = { 0 };
 		int fd = bpf_map_get_fd_by_id(id[i]);
@@ -93,7 +102,7 @@ int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *w
 {
 	int err;
 
-	*old = (struct loaded){ { -1, -1 }, -1, -1, -1, -1 };
+	*old = LOADED_NONE;
 	for (int way = 0; way < NAT64_WAYS; way++) {
 		if (!id[way])
 			continue;
@@ -102,6 +111,31 @@ int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *w
 		if (err)
 			return reason(why, err, "cannot look into the translator that is loaded: %s", strerror(-err));
 	}
+	return 0;
+}
+
+static bool is_of_size(int fd, size_t size)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len) && info.value_size == size;
+}
+
+int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why)
+{
+	struct nat64_bpf__rodata data;
+	struct nat64_pool pool;
+	__u32 zero = 0;
+
+	if (!is_of_size(old->mappings, sizeof(struct nat64_mapping)) || old->by_v6 < 0 || old->allowed < 0 ||
+	    !is_of_size(old->stats, sizeof(struct nat64_stats)) || !is_of_size(old->config, sizeof(data)) ||
+	    !is_of_size(old->pool, sizeof(pool)) || bpf_map_lookup_elem(old->pool, &zero, &pool) ||
+	    pool.version != NAT64_STATE_VERSION)
+		return reason(why, -EPROTO, "the translator that is loaded is of another version of nat64");
+	if (bpf_map_lookup_elem(old->config, &zero, &data))
+		return reason(why, -errno, "cannot read its configuration: %s", strerror(errno));
+	memcpy(cfg, (const void *)&data.cfg, sizeof(*cfg));
 	return 0;
 }
 
@@ -115,40 +149,50 @@ static bool same_map(const struct bpf_map *map, int fd)
 	       info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
 }
 
-/* Is it the state of the same IPv4 prefix, in the layout that these programs know? */
-static bool same_state(const struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old,
-		       struct reason *why)
+/* What of the state of old is in the layout that these programs know. */
+static enum inherit inheritance(const struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old)
 {
 	struct nat64_pool pool;
-	struct prefix4 was;
 	__u32 zero = 0;
 
-	reason(why, 0, "they are of another version of nat64");
 	if (!same_map(skel->maps.pool, old->pool) || !same_map(skel->maps.stats, old->stats) ||
 	    bpf_map_lookup_elem(old->pool, &zero, &pool) || pool.version != NAT64_STATE_VERSION)
-		return false;
-	was = (struct prefix4){ pool.v4_prefix, pool.v4_len };
-	reason(why, 0, "the IPv4 prefix was %s", text4(was).s);
-	return was.addr == cfg->v4_prefix && was.len == cfg->v4_len && same_map(skel->maps.mappings, old->mappings) &&
-	       same_map(skel->maps.by_v6, old->by_v6);
+		return INHERIT_NOTHING;
+	return pool.v4_prefix == cfg->v4_prefix && pool.v4_len == cfg->v4_len &&
+			       same_map(skel->maps.mappings, old->mappings) && same_map(skel->maps.by_v6, old->by_v6)
+		       ? INHERIT_MAPS
+		       : INHERIT_COPY;
 }
 
-static int reuse(struct nat64_bpf *skel, const struct loaded *old)
+static int reuse(struct nat64_bpf *skel, const struct loaded *old, enum inherit inherit)
 {
-	int err = bpf_map__reuse_fd(skel->maps.mappings, old->mappings);
+	int err = 0;
 
+	if (inherit != INHERIT_NOTHING)
+		err = bpf_map__reuse_fd(skel->maps.stats, old->stats);
+	if (err || inherit != INHERIT_MAPS)
+		return err;
+	err = bpf_map__reuse_fd(skel->maps.mappings, old->mappings);
 	err = err ? err : bpf_map__reuse_fd(skel->maps.by_v6, old->by_v6);
-	err = err ? err : bpf_map__reuse_fd(skel->maps.pool, old->pool);
-	return err ? err : bpf_map__reuse_fd(skel->maps.stats, old->stats);
+	return err ? err : bpf_map__reuse_fd(skel->maps.pool, old->pool);
+}
+
+/* The kernel wants maps to have room for something. */
+static __u32 at_least_one(size_t n)
+{
+	return n ? n : 1;
 }
 
 static int set_sizes(struct nat64_bpf *skel, const struct options *o)
 {
+	__u32 statics = at_least_one(statics_outside(&o->statics, &o->v4_prefix));
 	__u32 addresses = 1U << (32 - o->v4_prefix.len);
 	int err = bpf_map__set_max_entries(skel->maps.mappings, addresses);
 
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
-	return err ? err : bpf_map__set_max_entries(skel->maps.allowed, o->n_allowed);
+	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
+	err = err ? err : bpf_map__set_max_entries(skel->maps.static4, statics);
+	return err ? err : bpf_map__set_max_entries(skel->maps.allowed, at_least_one(o->n_allowed));
 }
 
 static int fill_pool(const struct nat64_bpf *skel, const struct nat64_config *cfg)
@@ -173,6 +217,26 @@ static int fill_allowed(const struct nat64_bpf *skel, const struct options *o)
 		struct nat64_lpm6 key = { .len = o->allowed[i].len, .v6 = o->allowed[i].addr };
 
 		err = bpf_map_update_elem(fd, &key, &one, BPF_ANY);
+	}
+	return err;
+}
+
+static int fill_statics(const struct nat64_bpf *skel, const struct options *o)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < o->statics.n; i++) {
+		const struct static_mapping *m = &o->statics.list[i];
+		struct nat64_lpm6 key6 = { .len = m->v6.len, .v6 = m->v6.addr };
+		struct nat64_lpm4 key4 = { .len = m->v4.len, .v4 = m->v4.addr };
+		struct nat64_static4 to4 = { m->v4.addr, m->v4.len, m->v6.len };
+		struct nat64_static6 to6 = { m->v6.addr, be32_to(~prefix4_mask(m->v4.len)),
+					     128 - m->v6.len - (32 - m->v4.len) };
+
+		if (static_is_in_table(m, &o->v4_prefix))
+			continue;
+		err = bpf_map_update_elem(bpf_map__fd(skel->maps.static6), &key6, &to4, BPF_ANY);
+		err = err ? err : bpf_map_update_elem(bpf_map__fd(skel->maps.static4), &key4, &to6, BPF_ANY);
 	}
 	return err;
 }
@@ -205,34 +269,49 @@ static int explain(int err, const struct options *o, struct reason *why)
 }
 
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
-		  struct nat64_bpf **programs, bool *kept, struct reason *why)
+		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
 	struct nat64_bpf *skel;
 	int err;
 
-	*kept = false;
+	*inherit = INHERIT_NOTHING;
 	libbpf_set_print(print_libbpf);
 	*programs = skel = nat64_bpf__open();
 	if (!skel)
 		return reason(why, -errno, "cannot open the BPF programs: %s", strerror(errno));
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
 	err = set_sizes(skel, o);
-	if (!err && same_state(skel, cfg, old, why)) {
-		err = reuse(skel, old);
-		*kept = !err;
+	if (!err) {
+		*inherit = inheritance(skel, cfg, old);
+		err = reuse(skel, old, *inherit);
 	}
 	err = err ? err : nat64_bpf__load(skel);
 	if (err)
 		return explain(err, o, why);
-	if (!*kept)
+	if (*inherit != INHERIT_MAPS)
 		err = fill_pool(skel, cfg);
 	err = err ? err : fill_allowed(skel, o);
+	err = err ? err : fill_statics(skel, o);
 	return err ? reason(why, err, "cannot fill in the maps: %s", strerror(-err)) : 0;
 }
 
 void programs_close(struct nat64_bpf *programs)
 {
 	nat64_bpf__destroy(programs);
+}
+
+struct loaded programs_maps(const struct nat64_bpf *programs)
+{
+	struct loaded maps = LOADED_NONE;
+
+	maps.mappings = bpf_map__fd(programs->maps.mappings);
+	maps.by_v6 = bpf_map__fd(programs->maps.by_v6);
+	maps.pool = bpf_map__fd(programs->maps.pool);
+	maps.stats = bpf_map__fd(programs->maps.stats);
+	maps.allowed = bpf_map__fd(programs->maps.allowed);
+	maps.static6 = bpf_map__fd(programs->maps.static6);
+	maps.static4 = bpf_map__fd(programs->maps.static4);
+	return maps;
 }
 
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way)

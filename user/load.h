@@ -14,18 +14,37 @@ struct loaded {
 	int by_v6;
 	int pool;
 	int stats;
+	int allowed;
+	int static6;
+	int static4;
+	int config;  /* the section .rodata */
+	__u64 since; /* when the programs were loaded: CLOCK_BOOTTIME, nanoseconds */
 };
+
+extern const struct loaded LOADED_NONE;
 
 /* id 0: no such program. 0, or a negative errno with *why. loaded_close() in either case. */
 int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *why);
 void loaded_close(struct loaded *old);
 
-/* Loads the programs, over the maps of old if those are of the same IPv4 prefix and layout, and fills in the maps.
- * Returns 0, with *kept, and *why if there is an old one whose maps could not be taken over; or a negative errno with
- * *why. programs_close() in either case. */
+/* The configuration that it was loaded with. 0, or a negative errno with *why: it may be another version of nat64. */
+int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why);
+
+/* What becomes of the mappings of a translator that programs take the place of */
+enum inherit {
+	INHERIT_NOTHING, /* there is none, or of another version */
+	INHERIT_MAPS,	 /* the programs use its maps */
+	INHERIT_COPY,	 /* the IPv4 prefix is another one: what fits is to be copied */
+};
+
+/* Loads the programs, over the maps of old where possible, and fills in the configuration's maps. 0, with *inherit; or a
+ * negative errno with *why. programs_close() in either case. */
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
-		  struct nat64_bpf **programs, bool *kept, struct reason *why);
+		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why);
 void programs_close(struct nat64_bpf *programs);
+
+/* The maps of the programs; not to be closed. */
+struct loaded programs_maps(const struct nat64_bpf *programs);
 
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way);
 

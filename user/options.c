@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* options.c - the command line: parsing by the table of nat64.c, and the checks that need no system */
+/* options.c - the command line and the configuration file: parsing by the table of nat64.c, and the checks that need no
+ * system */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
@@ -9,49 +11,14 @@
 #include <time.h>
 
 #include "options.h"
+#include "state.h"
 
 #define LONG_ONLY    256 /* getopt's value of a long option is this + its index in the table */
 #define MAX_OPTIONS  64
 #define MIN_IPV6_MTU 1280
-
-#define NS_PER_SEC 1000000000ULL
-
-/* The prefixes that no host has, and so no pool and no source address either */
-static const struct special4 {
-	struct {
-		__u8 addr[4];
-		__u32 len;
-	} prefix;
-	const char *what;
-} SPECIAL4[] = {
-	{ { { 0 }, 8 }, "\"this network\" (0.0.0.0/8)" },
-	{ { { 127 }, 8 }, "loopback (127.0.0.0/8)" },
-	{ { { 169, 254 }, 16 }, "link-local (169.254.0.0/16)" },
-	{ { { 224 }, 4 }, "multicast (224.0.0.0/4)" },
-	{ { { 240 }, 4 }, "reserved (240.0.0.0/4)" },
-};
-
-static const struct special6 {
-	struct prefix6 prefix;
-	const char *what;
-} SPECIAL6[] = {
-	{ { { .b = { 0 } }, 96 }, "unspecified, loopback and IPv4-compatible addresses (::/96)" },
-	{ { { .b = { [10] = 0xff, [11] = 0xff } }, 96 }, "IPv4-mapped addresses (::ffff:0:0/96)" },
-	{ { { .b = { 0xfe, 0x80 } }, 10 }, "link-local addresses (fe80::/10)" },
-	{ { { .b = { 0xff } }, 8 }, "multicast addresses (ff00::/8)" },
-};
-
-static const char *special4(const struct prefix4 *p)
-{
-	for (size_t i = 0; i < sizeof(SPECIAL4) / sizeof(*SPECIAL4); i++) {
-		struct prefix4 s = { .len = SPECIAL4[i].prefix.len };
-
-		memcpy(&s.addr, SPECIAL4[i].prefix.addr, sizeof(s.addr));
-		if (prefix4_overlap(p, &s))
-			return SPECIAL4[i].what;
-	}
-	return NULL;
-}
+#define MAX_LINE     1024	/* bytes of a line of a configuration file, */
+#define MAX_FILE     (16 << 20) /* and of the whole file */
+#define PATH_TEXT    512	/* room for its name in messages, cut if need be */
 
 int parse_interface(const char *arg, void *value, struct reason *why)
 {
@@ -72,7 +39,7 @@ int parse_pool(const char *arg, void *value, struct reason *why)
 		return reason(why, -EINVAL, "prefix length must be %d to %d", NAT64_V4_LEN_MIN, NAT64_V4_LEN_MAX);
 	if (check_network4(p, why))
 		return -EINVAL;
-	what = special4(p);
+	what = prefix4_special(p);
 	if (what)
 		return reason(why, -EINVAL, "no addresses for hosts: %s", what);
 	return 0;
@@ -82,6 +49,7 @@ int parse_pool(const char *arg, void *value, struct reason *why)
 int parse_nat64_prefix(const char *arg, void *value, struct reason *why)
 {
 	struct prefix6 *p = value;
+	const char *what;
 
 	if (parse_prefix6(arg, p, why))
 		return -EINVAL;
@@ -91,22 +59,19 @@ int parse_nat64_prefix(const char *arg, void *value, struct reason *why)
 		return -EINVAL;
 	if (p->addr.b[8])
 		return reason(why, -EINVAL, "bits 64 to 71 of a NAT64 prefix must be zero (RFC 6052)");
-	for (size_t i = 0; i < sizeof(SPECIAL6) / sizeof(*SPECIAL6); i++)
-		if (prefix6_overlap(p, &SPECIAL6[i].prefix))
-			return reason(why, -EINVAL, "overlaps the %s", SPECIAL6[i].what);
-	return 0;
+	what = prefix6_special(p);
+	return what ? reason(why, -EINVAL, "overlaps the %s", what) : 0;
 }
 
 int parse_allowed(const char *arg, void *value, struct reason *why)
 {
 	struct prefix6 *p = value;
+	const char *what;
 
 	if (parse_prefix6(arg, p, why) || check_network6(p, why))
 		return -EINVAL;
-	for (size_t i = 0; i < sizeof(SPECIAL6) / sizeof(*SPECIAL6); i++)
-		if (prefix6_covers(&SPECIAL6[i].prefix, p))
-			return reason(why, -EINVAL, "never translated: lies within the %s", SPECIAL6[i].what);
-	return 0;
+	what = prefix6_within_special(p);
+	return what ? reason(why, -EINVAL, "never translated: lies within the %s", what) : 0;
 }
 
 int append_allowed(struct options *o, const void *value)
@@ -138,7 +103,7 @@ int parse_icmp_src(const char *arg, void *value, struct reason *why)
 	err = parse_addr4(arg, &host.addr, why);
 	if (err)
 		return err;
-	what = special4(&host);
+	what = prefix4_special(&host);
 	if (what)
 		return reason(why, -EINVAL, "not the address of a host: %s", what);
 	*(__be32 *)value = host.addr;
@@ -173,6 +138,37 @@ int parse_octet(const char *arg, void *value, struct reason *why)
 	return 0;
 }
 
+int parse_static(const char *arg, void *value, struct reason *why)
+{
+	return static_parse(arg, value, why);
+}
+
+int append_static(struct options *o, const void *value)
+{
+	struct static_mapping m = *(const struct static_mapping *)value;
+
+	m.line = o->line;
+	return statics_append(&o->statics, &m);
+}
+
+int parse_address(const char *arg, void *value, struct reason *why)
+{
+	struct address *a = value;
+
+	a->is_v6 = inet_pton(AF_INET6, arg, &a->v6) == 1;
+	if (!a->is_v6 && inet_pton(AF_INET, arg, &a->v4) != 1)
+		return reason(why, -EINVAL, "not an address");
+	return 0;
+}
+
+int parse_path(const char *arg, void *value, struct reason *why)
+{
+	if (!*arg)
+		return reason(why, -EINVAL, "no file name");
+	*(const char **)value = arg;
+	return 0;
+}
+
 /* "-4", or "--tos" for what has no letter */
 static const char *option_title(const struct option_spec *spec, char buf[64])
 {
@@ -183,28 +179,49 @@ static const char *option_title(const struct option_spec *spec, char buf[64])
 	return buf;
 }
 
-static int option_take(const struct option_spec *spec, const char *arg, bool again, struct options *o)
+/* How often an option was given: the command line wins, and says the same if it says something twice. */
+enum given {
+	GIVEN_NOT,
+	GIVEN_HERE,
+	GIVEN_BEFORE, /* on the command line, when it comes in the file */
+};
+
+/* title: what the user called it */
+static int option_take(const struct option_spec *spec, const char *title, const char *arg, enum given given,
+		       struct options *o)
 {
 	union {
 		struct options any;
 		bool flag;
 	} value;
 	void *field = (char *)o + spec->offset;
-	char title[64];
 	struct reason why = { "" };
 	int err;
 
 	memset(&value, 0, sizeof(value));
 	value.flag = !spec->parse;
 	if (spec->parse && spec->parse(arg, &value, &why))
-		return msg_fail(-EINVAL, "%s %s: %s", option_title(spec, title), arg, why.text);
+		return msg_fail(-EINVAL, "%s %s: %s", title, arg, why.text);
 	if (spec->append) {
 		err = spec->append(o, &value);
-		return err ? msg_fail(err, "%s %s: %s", option_title(spec, title), arg, strerror(-err)) : 0;
+		return err ? msg_fail(err, "%s %s: %s", title, arg, strerror(-err)) : 0;
 	}
-	if (again && memcmp(field, &value, spec->size))
-		return msg_fail(-EINVAL, "%s %s: given twice, with different values", option_title(spec, title), arg);
+	if (given == GIVEN_BEFORE)
+		return 0;
+	if (given == GIVEN_HERE && memcmp(field, &value, spec->size))
+		return msg_fail(-EINVAL, "%s %s: given twice, with different values", title, arg);
 	memcpy(field, &value, spec->size);
+	return 0;
+}
+
+/* An option that says what to do */
+static int option_action(const struct option_spec *spec, const char *title, struct options *o)
+{
+	if (spec->action == ACTION_LOAD || spec->action == o->action)
+		return 0;
+	if (o->action != ACTION_LOAD)
+		return msg_fail(-EINVAL, "%s: something else is to be done already, and only one thing can be", title);
+	o->action = spec->action;
 	return 0;
 }
 
@@ -225,17 +242,88 @@ static int option_bad(const struct option_spec *table, int ret, char **argv)
 	return msg_fail(-EINVAL, "%s: unknown option (see nat64 --help)", optopt ? title : word);
 }
 
+/* Where a static mapping was asked for: "-s", or with the line of the file */
+static const char *static_origin(const struct options *o, const struct static_mapping *m, char *buf, size_t size)
+{
+	if (m->line)
+		snprintf(buf, size, "%s:%u: static", o->config, m->line);
+	else
+		snprintf(buf, size, "-s");
+	return buf;
+}
+
+static int statics_check(struct options *o)
+{
+	struct static_mapping first, second;
+	struct prefix4 icmp_src = { o->icmp_src, 32 };
+	char one[PATH_TEXT], two[PATH_TEXT];
+
+	if (statics_sort(&o->statics, &first, &second))
+		return msg_fail(-EINVAL, "%s %s: maps the same addresses as %s %s",
+				static_origin(o, &second, one, sizeof(one)), static_text(&second).s,
+				static_origin(o, &first, two, sizeof(two)), static_text(&first).s);
+	for (size_t i = 0; i < o->statics.n; i++) {
+		const struct static_mapping *m = &o->statics.list[i];
+		const char *what = NULL;
+
+		if (prefix6_overlap(&o->v6_prefix, &m->v6))
+			what = "the NAT64 prefix (-6)";
+		else if (m->v4.len <= o->v4_prefix.len && prefix4_covers(&m->v4, &o->v4_prefix))
+			what = "the whole IPv4 prefix (-4)";
+		else if (prefix4_covers(&m->v4, &icmp_src))
+			what = "the source of ICMP errors (--icmp-src)";
+		if (what)
+			return msg_fail(-EINVAL, "%s %s: overlaps %s", static_origin(o, m, one, sizeof(one)),
+					static_text(m).s, what);
+	}
+	return 0;
+}
+
+/* Is an option needed for what is to be done? */
+static bool is_needed(const struct option_spec *spec, const struct options *o)
+{
+	switch (spec->need) {
+	case NEEDED:
+		return o->action != ACTION_STATUS;
+	case NEEDED_TO_LOAD:
+		return o->action == ACTION_LOAD;
+	case NEEDED_WITHOUT_STATIC:
+		return o->action == ACTION_LOAD && !o->statics.n;
+	default:
+		return false;
+	}
+}
+
 /* What can only be said once all options are known. */
-static int options_check(const struct option_spec *table, const bool *given, const struct options *o)
+static int options_check(const struct option_spec *table, const enum given *given, struct options *o)
 {
 	struct prefix4 icmp_src = { o->icmp_src, 32 };
+	struct reason why = { "" };
+	int err = 0;
 
-	for (size_t i = 0; table[i].name; i++) {
-		if (table[i].need >= (o->unload ? NEEDED : NEEDED_TO_LOAD) && !given[i])
+	/* Without a prefix, --restore is for the translator that is loaded. */
+	if (o->action == ACTION_LOAD && o->restore && !o->v4_prefix.len)
+		o->action = ACTION_RESTORE;
+	for (size_t i = 0; table[i].name; i++)
+		if (is_needed(&table[i], o) && !given[i])
 			return msg_fail(-EINVAL, "-%c/--%s is missing: %s", table[i].letter, table[i].name,
 					table[i].missing);
-	}
-	if (o->unload)
+	if (o->json && o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS)
+		return msg_fail(-EINVAL, "--json: only with --status or --mappings");
+	if (o->metrics && o->action != ACTION_STATUS)
+		return msg_fail(-EINVAL, "--metrics: only with --status");
+	if (o->metrics && o->json)
+		return msg_fail(-EINVAL, "--metrics: not together with --json");
+	if (o->restore && o->action != ACTION_LOAD && o->action != ACTION_RESTORE)
+		return msg_fail(-EINVAL, "--restore: not together with what else is to be done");
+	if (o->restore)
+		err = saved_read(o->restore, &o->saved, &why);
+	/* Before the first time it was saved there is nothing to restore, and still something to load. */
+	if (err == -ENOENT && o->action == ACTION_LOAD)
+		msg_note("--restore %s: %s, so nothing is restored", o->restore, why.text);
+	else if (err)
+		return msg_fail(-EINVAL, "--restore %s: %s", o->restore, why.text);
+	if (o->action != ACTION_LOAD)
 		return 0;
 	for (size_t i = 0; i < o->n_allowed; i++)
 		if (prefix6_covers(&o->v6_prefix, &o->allowed[i]))
@@ -244,7 +332,86 @@ static int options_check(const struct option_spec *table, const bool *given, con
 	if (prefix4_covers(&o->v4_prefix, &icmp_src))
 		return msg_fail(-EINVAL, "--icmp-src %s: lies within the IPv4 prefix %s", text4(icmp_src).s,
 				text4(o->v4_prefix).s);
-	return 0;
+	if (saved_check(&o->saved, &o->v4_prefix, &why))
+		return msg_fail(-EINVAL, "--restore %s: %s", o->restore, why.text);
+	return statics_check(o);
+}
+
+/* Reads a line, without its end; 1, 0 at the end of the file, or a negative errno with *why. */
+static int file_line(FILE *file, char *line, size_t *total, struct reason *why)
+{
+	size_t n = 0;
+	int c;
+
+	while ((c = getc(file)) != EOF && ++*total <= MAX_FILE && c != '\n') {
+		if (c < ' ' && c != '\t' && c != '\r')
+			return reason(why, -EINVAL, "not a text file");
+		if (n == MAX_LINE - 1)
+			return reason(why, -EINVAL, "line is too long");
+		line[n++] = c;
+	}
+	line[n] = 0;
+	if (ferror(file))
+		return reason(why, -EIO, "%s", strerror(errno));
+	if (*total > MAX_FILE)
+		return reason(why, -EFBIG, "too large for a configuration file");
+	return c != EOF || n;
+}
+
+/* One line of a configuration file: NAME [VALUE], or nothing; '#' starts a comment. */
+static int file_option(const struct option_spec *table, char *line, enum given *given, struct options *o)
+{
+	static const char BLANK[] = " \t\r";
+	char *name, *value, *end;
+	char title[PATH_TEXT];
+	size_t i;
+	int err;
+
+	line[strcspn(line, "#")] = 0;
+	name = line + strspn(line, BLANK);
+	if (!*name)
+		return 0;
+	value = name + strcspn(name, BLANK);
+	if (*value)
+		*value++ = 0;
+	value += strspn(value, BLANK);
+	for (end = value + strlen(value); end > value && strchr(BLANK, end[-1]); end--)
+		end[-1] = 0;
+	for (i = 0; table[i].name && (!table[i].in_file || strcmp(table[i].name, name)); i++)
+		;
+	snprintf(title, sizeof(title), "%s:%u: %.64s", o->config, o->line, name);
+	if (!table[i].name)
+		return msg_fail(-EINVAL, "%s: not an option of a configuration file", title);
+	if (!*value && table[i].arg)
+		return msg_fail(-EINVAL, "%s: needs a value", title);
+	if (*value && !table[i].arg)
+		return msg_fail(-EINVAL, "%s: takes no value", title);
+	err = option_take(&table[i], title, value, given[i], o);
+	if (given[i] == GIVEN_NOT)
+		given[i] = GIVEN_HERE;
+	return err;
+}
+
+static int options_file(const struct option_spec *table, enum given *given, struct options *o)
+{
+	FILE *file = fopen(o->config, "re");
+	struct reason why = { "" };
+	char line[MAX_LINE];
+	size_t total = 0;
+	int ret;
+
+	if (!file)
+		return msg_fail(-errno, "-c %s: %s", o->config, strerror(errno));
+	for (o->line = 1; (ret = file_line(file, line, &total, &why)) > 0; o->line++) {
+		ret = file_option(table, line, given, o);
+		if (ret)
+			break;
+	}
+	if (ret < 0 && why.text[0])
+		msg_fail(ret, "%s:%u: %s", o->config, o->line, why.text);
+	o->line = 0;
+	fclose(file);
+	return ret;
 }
 
 /* The table in the form that getopt_long() wants */
@@ -270,7 +437,8 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 {
 	struct option longs[MAX_OPTIONS + 1];
 	char letters[2 * MAX_OPTIONS + 2];
-	bool given[MAX_OPTIONS] = { 0 };
+	enum given given[MAX_OPTIONS] = { GIVEN_NOT };
+	char title[64];
 	int ret, err;
 	size_t i;
 
@@ -281,16 +449,22 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 			return option_bad(table, ret, argv);
 		for (i = 0; ret != LONG_ONLY + (int)i && ret != table[i].letter; i++)
 			;
-		err = option_take(&table[i], optarg, given[i], o);
+		option_title(&table[i], title);
+		err = option_action(&table[i], title, o);
+		err = err ? err : option_take(&table[i], title, optarg, given[i], o);
 		if (err)
 			return err;
-		given[i] = true;
+		given[i] = GIVEN_HERE;
 		if (o->help || o->version)
 			return 0;
 	}
 	if (optind < argc)
 		return msg_fail(-EINVAL, "%s: unexpected argument", argv[optind]);
-	return options_check(table, given, o);
+	for (i = 0; table[i].name; i++)
+		if (given[i])
+			given[i] = GIVEN_BEFORE;
+	err = o->config ? options_file(table, given, o) : 0;
+	return err ? err : options_check(table, given, o);
 }
 
 void options_free(struct options *o)
@@ -298,6 +472,8 @@ void options_free(struct options *o)
 	free(o->allowed);
 	o->allowed = NULL;
 	o->n_allowed = 0;
+	statics_free(&o->statics);
+	saved_free(&o->saved);
 }
 
 void options_help(const struct option_spec *table)
@@ -344,6 +520,7 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.tos = o->tos.value,
 		.set_tclass = o->tclass.set,
 		.tclass = o->tclass.value,
+		.has_static = statics_outside(&o->statics, &o->v4_prefix) > 0,
 	};
 	if (getrandom(&cfg->seed, sizeof(cfg->seed), GRND_NONBLOCK) < 0)
 		cfg->seed = 0; /* it only makes identifications hard to guess */

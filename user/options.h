@@ -6,6 +6,8 @@
 #include <stddef.h>
 
 #include "addr.h"
+#include "save.h"
+#include "static.h"
 
 /* A TOS or traffic class to be written instead of the one that came */
 struct octet {
@@ -13,7 +15,27 @@ struct octet {
 	__u8 value;
 };
 
+/* An address of either family */
+struct address {
+	bool is_v6;
+	union nat64_v6 v6;
+	__be32 v4;
+};
+
+/* What to do */
+enum action {
+	ACTION_LOAD,
+	ACTION_UNLOAD,
+	ACTION_STATUS,
+	ACTION_MAPPINGS,
+	ACTION_DELETE,
+	ACTION_FLUSH,
+	ACTION_SAVE,
+	ACTION_RESTORE,
+};
+
 struct options {
+	enum action action;
 	char interface[128]; /* ALTIFNAMSIZ: alternative names are longer than IFNAMSIZ */
 	struct prefix4 v4_prefix;
 	struct prefix6 v6_prefix;
@@ -25,7 +47,15 @@ struct options {
 	struct octet tos;
 	struct octet tclass;
 	bool wkp_strict;
-	bool unload;
+	struct statics statics; /* sorted by IPv4 address */
+	struct address delete;
+	const char *config;
+	const char *save;
+	const char *restore;
+	struct saved saved; /* what is in that file */
+	__u32 line;	    /* of the configuration file, while that is read */
+	bool json;
+	bool metrics;
 	bool verbose;
 	bool help;
 	bool version;
@@ -34,7 +64,8 @@ struct options {
 enum need {
 	OPTIONAL,
 	NEEDED_TO_LOAD,
-	NEEDED,
+	NEEDED_WITHOUT_STATIC, /* to load, unless there are static mappings */
+	NEEDED,		       /* unless all translators are meant */
 };
 
 /* One option: parsing, the check for what is missing, --help and the completion all come from this. */
@@ -47,6 +78,8 @@ struct option_spec {
 	int (*parse)(const char *arg, void *value, struct reason *why);
 	size_t offset; /* of the field in struct options */
 	size_t size;
+	enum action action; /* what giving it asks for; ACTION_LOAD: nothing of its own */
+	bool in_file;	    /* a configuration file may have it */
 	/* For an option that can be given many times: takes a value over. Otherwise the field is simply set. */
 	int (*append)(struct options *o, const void *value);
 	enum need need;
@@ -63,8 +96,12 @@ int parse_timeout(const char *arg, void *value, struct reason *why);
 int parse_icmp_src(const char *arg, void *value, struct reason *why);
 int parse_mtu(const char *arg, void *value, struct reason *why);
 int parse_octet(const char *arg, void *value, struct reason *why);
+int parse_static(const char *arg, void *value, struct reason *why);
+int append_static(struct options *o, const void *value);
+int parse_address(const char *arg, void *value, struct reason *why);
+int parse_path(const char *arg, void *value, struct reason *why);
 
-/* Reads the command line into *o, which holds the defaults. The table ends with an entry without name. Stops at -h
+/* Reads the command line, and the configuration file that it may name, into *o, which holds the defaults. The table ends with an entry without name. Stops at -h
  * and -V. Returns 0, or a negative errno after having said what is wrong. options_free() in either case. */
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o);
 void options_free(struct options *o);

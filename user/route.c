@@ -4,6 +4,7 @@
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "route.h"
@@ -23,14 +24,26 @@ struct via6 {
 	union nat64_v6 addr;
 } __attribute__((packed));
 
-/* What a dump is looked through for */
+/* What a dump is looked through for. The first is what a dump that starts again must find as it was. */
 struct search {
+	struct {
+		size_t n_routes;
+		size_t n_neighs;
+		bool neigh_stale;
+		int err;
+	} found;
+	struct route *route; /* room for powers of two */
+	union nat64_v6 *neigh;
 	const struct link *link;
-	const struct route *wanted; /* ROUTES_WANTED, or NULL */
+	const struct wanted *w; /* or NULL */
 	struct reason *why;
-	struct routes found;
-	int err;
 };
+
+/* Makes room for one more of `n` things of `size`, at powers of two. NULL: no memory. */
+static void *room(void *list, size_t n, size_t size)
+{
+	return n & (n - 1) ? list : realloc(list, (n ? 2 * n : 1) * size);
+}
 
 /* The attributes of one route */
 struct seen_route {
@@ -84,29 +97,61 @@ static int route_attr(const struct nlattr *attr, void *data)
 	return MNL_CB_OK;
 }
 
-/* The longest match wins: what lies within our prefix, or is the very same, takes addresses away from us. What covers
- * it does not matter, unless it is the prefix of another translator. Two may share an --icmp-src. */
+/* The first static prefix that ends at an address or behind it. */
+static const struct route *first_behind(const struct wanted *w, __be32 addr)
+{
+	size_t low = ROUTE_STATIC, high = w->n;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+		const struct prefix4 *dst = &w->route[middle].dst;
+
+		if ((be32_to(dst->addr) | ~be32_to(prefix4_mask(dst->len))) < be32_to(addr))
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < w->n ? &w->route[low] : NULL;
+}
+
+/* The wanted route that another one takes addresses from, or NULL. The longest match wins: what lies within our prefix,
+ * or is the very same, does. What covers it does not matter, unless it is of another translator. */
+static const struct route *taken_from(const struct wanted *w, const struct prefix4 *dst, bool translator)
+{
+	bool (*takes)(const struct prefix4 *a, const struct prefix4 *b) = translator ? prefix4_overlap : prefix4_covers;
+	const struct route *behind = first_behind(w, dst->addr);
+
+	if (takes(&w->route[ROUTE_POOL].dst, dst))
+		return &w->route[ROUTE_POOL];
+	return behind && takes(&behind->dst, dst) ? behind : NULL;
+}
+
 static void route_conflict(struct search *s, const struct seen_route *seen, bool translator)
 {
-	const struct prefix4 *pool = &s->wanted[ROUTE_POOL].dst;
+	const struct route *pool = &s->w->route[ROUTE_POOL], *icmp_src = &s->w->route[ROUTE_ICMP_SRC], *ours;
 	char dev[IF_NAMESIZE] = "";
 	char text[PREFIX_STRLEN];
+	const char *option;
 
-	if (!s->err && translator && prefix4_covers(&seen->route.dst, &s->wanted[ROUTE_ICMP_SRC].dst) &&
-	    seen->route.dst.len < 32)
-		s->err = reason(s->why, -EADDRINUSE, "--icmp-src %s: belongs to the prefix of another translator",
-				text4(s->wanted[ROUTE_ICMP_SRC].dst).s);
-	if (s->err || !(translator ? prefix4_overlap : prefix4_covers)(pool, &seen->route.dst))
+	/* Two may share an --icmp-src. */
+	if (translator && prefix4_covers(&seen->route.dst, &icmp_src->dst) && seen->route.dst.len < 32) {
+		s->found.err = reason(s->why, -EADDRINUSE, "--icmp-src %s: belongs to the prefix of another translator",
+				      text4(icmp_src->dst).s);
+		return;
+	}
+	ours = taken_from(s->w, &seen->route.dst, translator);
+	if (!ours)
 		return;
 	if (seen->oif)
 		if_indextoname(seen->oif, dev);
-	snprintf(text, sizeof(text), "%s", text4(*pool).s);
+	option = ours == pool ? "-4" : "static mapping of";
+	snprintf(text, sizeof(text), "%s", text4(ours->dst).s);
 	if (translator)
-		s->err = reason(s->why, -EADDRINUSE, "-4 %s: %s is in use by the translator on %s", text,
-				text4(seen->route.dst).s, dev);
+		s->found.err = reason(s->why, -EADDRINUSE, "%s %s: %s is in use by the translator on %s", option, text,
+				      text4(seen->route.dst).s, dev);
 	else
-		s->err = reason(s->why, -EADDRINUSE, "-4 %s: there is already a route to %s%s%s", text,
-				text4(seen->route.dst).s, *dev ? " on " : "", dev);
+		s->found.err = reason(s->why, -EADDRINUSE, "%s %s: there is already a route to %s%s%s", option, text,
+				      text4(seen->route.dst).s, *dev ? " on " : "", dev);
 }
 
 static void route_answer(const struct nlmsghdr *msg, void *data)
@@ -114,19 +159,25 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
 	struct seen_route seen = { .table = rtm->rtm_table };
 	struct search *s = data;
-	struct routes *found = &s->found;
 	bool translator = rtm->rtm_protocol == NAT64_RT_PROTOCOL;
+	struct route *more;
 
 	seen.route.dst.len = rtm->rtm_dst_len;
 	mnl_attr_parse(msg, sizeof(*rtm), route_attr, &seen);
-	if (rtm->rtm_family != AF_INET || rtm->rtm_flags & RTM_F_CLONED || seen.table != RT_TABLE_MAIN)
+	if (s->found.err || rtm->rtm_family != AF_INET || rtm->rtm_flags & RTM_F_CLONED || seen.table != RT_TABLE_MAIN)
 		return;
 	if (!translator || seen.oif != s->link->index) {
-		if (s->wanted)
+		if (s->w)
 			route_conflict(s, &seen, translator);
-	} else if (found->n_routes < ROUTES_MAX) {
-		found->route[found->n_routes++] = seen.route;
+		return;
 	}
+	more = room(s->route, s->found.n_routes, sizeof(*more));
+	if (!more) {
+		s->found.err = reason(s->why, -ENOMEM, "%s", strerror(ENOMEM));
+		return;
+	}
+	s->route = more;
+	more[s->found.n_routes++] = seen.route;
 }
 
 /* The attributes of one neighbour */
@@ -152,23 +203,29 @@ static void neigh_answer(const struct nlmsghdr *msg, void *data)
 	const struct ndmsg *ndm = mnl_nlmsg_get_payload(msg);
 	struct seen_neigh seen = { 0 };
 	struct search *s = data;
-	struct routes *found = &s->found;
+	union nat64_v6 *more;
 
 	mnl_attr_parse(msg, sizeof(*ndm), neigh_attr, &seen);
-	if (ndm->ndm_family != AF_INET6 || ndm->ndm_ifindex != (int)s->link->index)
+	if (s->found.err || ndm->ndm_family != AF_INET6 || ndm->ndm_ifindex != (int)s->link->index)
 		return;
 	if (seen.protocol == NAT64_RT_PROTOCOL) {
-		if (found->n_neighs < ROUTES_MAX)
-			found->neigh[found->n_neighs++] = seen.addr;
+		more = room(s->neigh, s->found.n_neighs, sizeof(*more));
+		if (!more) {
+			s->found.err = reason(s->why, -ENOMEM, "%s", strerror(ENOMEM));
+			return;
+		}
+		s->neigh = more;
+		more[s->found.n_neighs++] = seen.addr;
 		return;
 	}
-	if (!s->wanted || !s->wanted->has_via || memcmp(&seen.addr, &s->wanted->via, sizeof(seen.addr)))
+	if (!s->w || !s->w->route->has_via || memcmp(&seen.addr, &s->w->route->via, sizeof(seen.addr)))
 		return;
 	if (ndm->ndm_state & (NUD_NONE | NUD_INCOMPLETE | NUD_FAILED) || !ndm->ndm_state)
-		found->neigh_stale = true;
-	else if (!s->err)
-		s->err = reason(s->why, -EADDRINUSE, "%s: %s already has a neighbour entry there, not made by nat64",
-				s->link->name, text6((struct prefix6){ seen.addr, 128 }).s);
+		s->found.neigh_stale = true;
+	else
+		s->found.err = reason(s->why, -EADDRINUSE,
+				      "%s: %s already has a neighbour entry there, not made by nat64", s->link->name,
+				      text6((struct prefix6){ seen.addr, 128 }).s);
 }
 
 /* The IPv6 route that an address would take */
@@ -230,18 +287,59 @@ static int find_via(struct nl *nl, const struct link *link, struct prefix6 v6_pr
 	return 0;
 }
 
-int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct route *route,
-		  struct reason *why)
+int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
 {
 	struct route common = { .has_via = !link->l3, .mtu = link->mtu - IPV6_HEADER_GROWTH };
 	int err = link->l3 ? 0 : find_via(nl, link, o->v6_prefix, &common.via, why);
 
-	route[ROUTE_POOL] = common;
-	route[ROUTE_POOL].dst = o->v4_prefix;
-	route[ROUTE_ICMP_SRC] = common;
-	route[ROUTE_ICMP_SRC].dst = (struct prefix4){ o->icmp_src, 32 };
-	route[ROUTE_ICMP_SRC].metric = link->index; /* so that several translators can have one */
-	return err;
+	*w = (struct wanted){ .n = ROUTE_STATIC, .o = o };
+	if (err)
+		return err;
+	w->route = malloc((ROUTE_STATIC + o->statics.n) * sizeof(*w->route));
+	if (!w->route)
+		return reason(why, -ENOMEM, "%s", strerror(ENOMEM));
+	w->route[ROUTE_POOL] = common;
+	w->route[ROUTE_POOL].dst = o->v4_prefix;
+	w->route[ROUTE_ICMP_SRC] = common;
+	w->route[ROUTE_ICMP_SRC].dst = (struct prefix4){ o->icmp_src, 32 };
+	w->route[ROUTE_ICMP_SRC].metric = link->index; /* so that several translators can have one */
+	for (size_t i = 0; i < o->statics.n; i++) {
+		const struct prefix4 *dst = &o->statics.list[i].v4;
+
+		/* A prefix comes before what lies in it. */
+		if (prefix4_covers(&o->v4_prefix, dst) ||
+		    (w->n > ROUTE_STATIC && prefix4_covers(&w->route[w->n - 1].dst, dst)))
+			continue;
+		w->route[w->n] = common;
+		w->route[w->n++].dst = *dst;
+	}
+	return 0;
+}
+
+void wanted_free(struct wanted *w)
+{
+	free(w->route);
+	*w = (struct wanted){ 0 };
+}
+
+static int by_dst(const void *a, const void *b)
+{
+	const struct route *x = a, *y = b;
+	__u32 m = be32_to(x->dst.addr), n = be32_to(y->dst.addr);
+
+	if (m != n)
+		return m < n ? -1 : 1;
+	return (int)x->dst.len - (int)y->dst.len;
+}
+
+bool route_is_wanted(const struct wanted *w, const struct route *route)
+{
+	if (!w)
+		return false;
+	for (int i = 0; i < ROUTE_STATIC; i++)
+		if (!by_dst(&w->route[i], route))
+			return true;
+	return bsearch(route, w->route + ROUTE_STATIC, w->n - ROUTE_STATIC, sizeof(*route), by_dst);
 }
 
 static int find_routes(struct nl *nl, struct search *s)
@@ -252,7 +350,7 @@ static int find_routes(struct nl *nl, struct search *s)
 	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
 	rtm->rtm_family = AF_INET;
 	rtm->rtm_table = RT_TABLE_MAIN;
-	err = nl_talk(nl, route_answer, s, sizeof(*s));
+	err = nl_talk(nl, route_answer, s, sizeof(s->found));
 	return err == -ENOENT ? 0 : err; /* a namespace without any route has no table either */
 }
 
@@ -264,31 +362,39 @@ static int find_neighs(struct nl *nl, struct search *s)
 	msg = nl_request(nl, RTM_GETNEIGH, NLM_F_DUMP, sizeof(*ndm), &ndm);
 	ndm->ndm_family = AF_INET6;
 	mnl_attr_put_u32(msg, NDA_IFINDEX, s->link->index);
-	return nl_talk(nl, neigh_answer, s, sizeof(*s));
+	return nl_talk(nl, neigh_answer, s, sizeof(s->found));
 }
 
-int routes_find(struct nl *nl, const struct link *link, const struct route *wanted, struct routes *r,
-		struct reason *why)
+int routes_find(struct nl *nl, const struct link *link, const struct wanted *w, struct routes *r, struct reason *why)
 {
-	struct search s = { .link = link, .wanted = wanted, .why = why };
+	struct search s = { .link = link, .w = w, .why = why };
 	int err;
 
 	err = find_routes(nl, &s);
 	if (err)
-		return reason(why, err, "cannot list the routes: %s", nl_error(nl, err));
-	err = find_neighs(nl, &s);
-	if (err)
-		return reason(why, err, "cannot list the neighbours: %s", nl_error(nl, err));
-	*r = s.found;
-	return s.err;
+		reason(why, err, "cannot list the routes: %s", nl_error(nl, err));
+	err = err ? err : s.found.err;
+	if (!err) {
+		err = find_neighs(nl, &s);
+		if (err)
+			reason(why, err, "cannot list the neighbours: %s", nl_error(nl, err));
+	}
+	if (s.found.n_routes)
+		qsort(s.route, s.found.n_routes, sizeof(*s.route), by_dst);
+	*r = (struct routes){ s.route, s.found.n_routes, s.neigh, s.found.n_neighs, s.found.neigh_stale };
+	return err ? err : s.found.err;
+}
+
+void routes_free(struct routes *r)
+{
+	free(r->route);
+	free(r->neigh);
+	*r = (struct routes){ 0 };
 }
 
 const struct route *routes_same_dst(const struct routes *r, const struct route *wanted)
 {
-	for (size_t i = 0; i < r->n_routes; i++)
-		if (r->route[i].dst.addr == wanted->dst.addr && r->route[i].dst.len == wanted->dst.len)
-			return &r->route[i];
-	return NULL;
+	return r->n_routes ? bsearch(wanted, r->route, r->n_routes, sizeof(*wanted), by_dst) : NULL;
 }
 
 bool routes_have_neigh(const struct routes *r, const union nat64_v6 *addr)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* route.h - the routes that lead to the translator, and the neighbour that they go via
  *
- * One leads the IPv4 prefix there. Another leads --icmp-src there, which nobody should send to: but a machine with
+ * One leads the IPv4 prefix there, and one each static prefix outside it. Another leads --icmp-src there, which nobody should send to: but a machine with
  * rp_filter=1 takes a packet only if it has a route for its source that leads back.
  *
  * On Ethernet the route goes via the network address of the NAT64 prefix, for which there is a permanent neighbour of
@@ -27,30 +27,37 @@ struct route {
 enum {
 	ROUTE_POOL,
 	ROUTE_ICMP_SRC,
-	ROUTES_WANTED
+	ROUTE_STATIC /* the first one, sorted by address; no two overlap */
 };
 
-/* Room for what a translator may have left behind, were it killed again and again in the midst of reconfigurations */
-#define ROUTES_MAX 32
+/* The routes that a translator wants: the pool's, --icmp-src's, and the static prefixes' */
+struct wanted {
+	struct route *route;
+	size_t n;
+	const struct options *o;
+};
 
 /* The routes and neighbours of ours on an interface. */
 struct routes {
-	struct route route[ROUTES_MAX];
+	struct route *route; /* sorted by destination */
 	size_t n_routes;
-	union nat64_v6 neigh[ROUTES_MAX];
+	union nat64_v6 *neigh;
 	size_t n_neighs;
 	bool neigh_stale; /* the kernel remembers that nobody answered for the address wanted */
 };
 
-/* The routes that a translator wants: ROUTES_WANTED of them in `route`. 0, or a negative errno with *why if the NAT64
- * prefix is routed to another interface. */
-int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct route *route,
+/* 0, or a negative errno with *why if the NAT64 prefix is routed to another interface. wanted_free() in either case. */
+int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w,
 		  struct reason *why);
+void wanted_free(struct wanted *w);
 
-/* Finds what is ours on the interface. With wanted routes, also checks that nothing of others is in its way: 0, or a
- * negative errno with *why naming it. */
-int routes_find(struct nl *nl, const struct link *link, const struct route *wanted, struct routes *r,
-		struct reason *why);
+/* Is it one of them, by its destination? */
+bool route_is_wanted(const struct wanted *w, const struct route *route);
+
+/* Finds what is ours on the interface. With wanted routes, also checks that nothing of others is in their way: 0, or a
+ * negative errno with *why naming it. routes_free() in either case. */
+int routes_find(struct nl *nl, const struct link *link, const struct wanted *w, struct routes *r, struct reason *why);
+void routes_free(struct routes *r);
 
 /* The one of ours with the same destination, or NULL. */
 const struct route *routes_same_dst(const struct routes *r, const struct route *wanted);

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* setup.c - loading, reconfiguring and unloading a translator as a whole */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "check.h"
 #include "load.h"
+#include "reconcile.h"
 #include "route.h"
 #include "setup.h"
 #include "tc.h"
@@ -22,15 +24,18 @@ struct setup {
 	struct loaded loaded;
 
 	/* wanted */
-	struct route route[ROUTES_WANTED];
+	struct wanted wanted;
+	struct nat64_config cfg;
 	struct nat64_bpf *programs;
-	bool kept_state;
-	struct reason lost_state; /* why not */
+	struct loaded maps; /* of the programs */
+	enum inherit inherit;
+	struct reconcile reconcile;
 
 	/* done */
 	bool clsact_made;
 	bool neigh_made;
-	bool route_set[ROUTES_WANTED];
+	bool *route_set; /* for each that is wanted */
+	bool frozen;	 /* the pool of the old translator */
 	bool filter_set[NAT64_WAYS];
 };
 
@@ -77,27 +82,78 @@ static int check(struct setup *s)
 	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
 		return msg_fail(-EPERM, "%s: %s", name, why.text);
 	err = check_addresses(s->nl, s->link, s->o, &why);
-	err = err ? err : routes_wanted(s->nl, s->link, s->o, s->route, &why);
-	err = err ? err : routes_find(s->nl, s->link, s->route, &s->routes, &why);
+	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, &why);
+	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, &why);
+	if (!err) {
+		s->route_set = calloc(s->wanted.n, sizeof(*s->route_set));
+		err = s->route_set ? 0 : reason(&why, -ENOMEM, "%s", strerror(ENOMEM));
+	}
 	return err ? msg_fail(err, "%s", why.text) : 0;
 }
 
 static int load(struct setup *s)
 {
 	__u32 id[NAT64_WAYS] = { s->filter[NAT64_6TO4].prog_id, s->filter[NAT64_4TO6].prog_id };
-	struct nat64_config cfg;
 	struct reason why = { "" };
 	int err;
 
-	options_config(s->o, &cfg);
-	cfg.ifindex = s->link->index;
-	cfg.mtu = s->link->mtu;
-	cfg.l3 = s->link->l3;
+	options_config(s->o, &s->cfg);
+	s->cfg.ifindex = s->link->index;
+	s->cfg.mtu = s->link->mtu;
+	s->cfg.l3 = s->link->l3;
 	err = loaded_open(id, &s->loaded, &why);
-	if (!err)
-		err = programs_load(s->o, &cfg, &s->loaded, &s->programs, &s->kept_state, &why);
-	s->lost_state = why;
+	err = err ? err : programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
+/* The mappings that maps of their own start with: static ones, those of the translator before, restored ones. */
+static int fill_state(struct setup *s)
+{
+	struct reason why = { "" };
+	int err;
+
+	s->maps = programs_maps(s->programs);
+	err = reconcile_init(&s->reconcile, s->o, &s->cfg, &s->maps);
+	s->reconcile.saved = s->o->restore ? &s->o->saved : NULL;
+	if (err || s->inherit == INHERIT_MAPS)
+		goto out;
+	err = reconcile_fill(&s->reconcile);
+	if (!err && s->inherit == INHERIT_COPY) {
+		s->reconcile.old = &s->loaded;
+		err = loaded_config(&s->loaded, &s->reconcile.old_cfg, &why);
+		err = err ? err : reconcile_copy(&s->reconcile, false);
+	}
+out:
+	return err ? msg_fail(err, "%s: cannot fill in the mappings: %s", s->link->name, strerror(-err)) : 0;
+}
+
+/* What has changed in the old maps since fill_state(), and from now on nothing does; then, what was saved. */
+static int finish_state(struct setup *s)
+{
+	int err = 0;
+
+	if (s->inherit == INHERIT_MAPS)
+		return 0;
+	if (s->inherit == INHERIT_COPY) {
+		err = state_freeze(&s->loaded, &s->reconcile.old_cfg);
+		s->frozen = true;
+		err = err ? err : reconcile_copy(&s->reconcile, true);
+	}
+	err = err ? err : reconcile_restore(&s->reconcile, false);
+	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
+}
+
+/* The mappings of maps that were and are in use, once the programs of the new options use them. */
+static void change_state(struct setup *s)
+{
+	int err;
+
+	if (s->inherit != INHERIT_MAPS)
+		return;
+	err = reconcile_in_use(&s->reconcile);
+	err = err ? err : reconcile_restore(&s->reconcile, true);
+	if (err)
+		msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err));
 }
 
 static int add_clsact(struct setup *s)
@@ -117,7 +173,7 @@ static int add_clsact(struct setup *s)
 
 static int add_neigh(struct setup *s)
 {
-	const struct route *route = &s->route[ROUTE_POOL];
+	const struct route *route = &s->wanted.route[ROUTE_POOL];
 	int err;
 
 	if (!route->has_via || routes_have_neigh(&s->routes, &route->via))
@@ -134,15 +190,16 @@ static int add_routes(struct setup *s)
 {
 	int err;
 
-	for (int i = 0; i < ROUTES_WANTED; i++) {
-		const struct route *old = routes_same_dst(&s->routes, &s->route[i]);
+	for (size_t i = 0; i < s->wanted.n; i++) {
+		const struct route *route = &s->wanted.route[i];
+		const struct route *old = routes_same_dst(&s->routes, route);
 
-		if (old && route_equal(old, &s->route[i]))
+		if (old && route_equal(old, route))
 			continue;
-		err = route_set(s->nl, s->link, &s->route[i], old);
+		err = route_set(s->nl, s->link, route, old);
 		if (err)
-			return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name,
-					text4(s->route[i].dst).s, nl_error(s->nl, err));
+			return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(route->dst).s,
+					nl_error(s->nl, err));
 		s->route_set[i] = true;
 	}
 	return 0;
@@ -181,31 +238,25 @@ static void undo(struct setup *s)
 		else
 			undone(s, tc_hook(way), tc_filter_del(s->nl, s->link, way));
 	}
-	for (int i = ROUTES_WANTED - 1; i >= 0; i--) {
-		const struct route *old = routes_same_dst(&s->routes, &s->route[i]);
+	if (s->frozen)
+		undone(s, "rest of the pool", state_thaw(&s->loaded));
+	for (size_t i = s->wanted.n; i-- > 0;) {
+		const struct route *route = &s->wanted.route[i];
+		const struct route *old = routes_same_dst(&s->routes, route);
 
 		if (s->route_set[i] && old)
 			undone(s, "route", route_set(s->nl, s->link, old, true));
 		else if (s->route_set[i])
-			undone(s, "route", route_del(s->nl, s->link, &s->route[i]));
+			undone(s, "route", route_del(s->nl, s->link, route));
 	}
 	if (s->neigh_made)
-		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->route[ROUTE_POOL].via));
+		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->wanted.route[ROUTE_POOL].via));
 	if (s->clsact_made)
 		undone(s, "clsact", tc_clsact_del(s->nl, s->link));
 }
 
-static bool is_wanted(const struct route *wanted, const struct route *route)
-{
-	for (int i = 0; wanted && i < ROUTES_WANTED; i++)
-		if (route->dst.addr == wanted[i].dst.addr && route->dst.len == wanted[i].dst.len)
-			return true;
-	return false;
-}
-
-/* Routes and neighbours of ours that are not wanted (any more): `wanted` is ROUTES_WANTED of them, or NULL. Returns the
- * first error. */
-static int remove_routes(struct setup *s, const struct route *wanted)
+/* Routes and neighbours of ours that are not wanted (any more); NULL: none is. Returns the first error. */
+static int remove_routes(struct setup *s, const struct wanted *wanted)
 {
 	int first = 0;
 	int err;
@@ -213,7 +264,7 @@ static int remove_routes(struct setup *s, const struct route *wanted)
 	for (size_t i = 0; i < s->routes.n_routes; i++) {
 		const struct route *route = &s->routes.route[i];
 
-		if (is_wanted(wanted, route))
+		if (route_is_wanted(wanted, route))
 			continue;
 		err = route_del(s->nl, s->link, route);
 		if (err && !first)
@@ -223,7 +274,7 @@ static int remove_routes(struct setup *s, const struct route *wanted)
 	for (size_t i = 0; i < s->routes.n_neighs; i++) {
 		const union nat64_v6 *addr = &s->routes.neigh[i];
 
-		if (wanted && wanted->has_via && !memcmp(addr, &wanted->via, sizeof(*addr)))
+		if (wanted && wanted->route->has_via && !memcmp(addr, &wanted->route->via, sizeof(*addr)))
 			continue;
 		err = neigh_del(s->nl, s->link, addr);
 		if (err && !first)
@@ -265,39 +316,58 @@ static void tell(const struct setup *s)
 	msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
 	for (size_t i = 0; i < s->o->n_allowed; i++)
 		msg_info("  allowed       %s", text6(s->o->allowed[i]).s);
+	if (s->o->statics.n)
+		msg_info("  static        %zu mappings", s->o->statics.n);
 	msg_info("  time-out      %u s", s->o->timeout);
-	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->route[ROUTE_POOL].mtu);
-	msg_info("  mappings      %s, %llu kB of memory", s->kept_state ? "kept" : "none yet",
+	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->wanted.route[ROUTE_POOL].mtu);
+	msg_info("  mappings      %s, %llu kB of memory", s->inherit == INHERIT_NOTHING ? "none yet" : "kept",
 		 (programs_memory(s->programs) + 1023) / 1024);
 	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
 }
 
+/* Nobody would forgive us for not saying it. */
+static void tell_lost(const struct setup *s)
+{
+	if (is_loaded(s) && s->inherit == INHERIT_NOTHING)
+		msg_note("%s: the mappings that were there are gone: they are of another version of nat64",
+			 s->link->name);
+	else if (s->reconcile.n_lost)
+		msg_note("%s: mappings gone: %u, because the IPv4 prefix was %s", s->link->name, s->reconcile.n_lost,
+			 text4((struct prefix4){ s->reconcile.old_cfg.v4_prefix, s->reconcile.old_cfg.v4_len }).s);
+}
+
 int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 {
-	struct setup s = { .nl = nl, .link = link, .o = o, .loaded = { { -1, -1 }, -1, -1, -1, -1 } };
+	struct setup s = { .nl = nl, .link = link, .o = o, .loaded = LOADED_NONE };
 	int err;
 
 	err = check(&s);
 	err = err ? err : load(&s);
+	err = err ? err : fill_state(&s);
 	if (err)
 		goto out;
 	err = add_clsact(&s);
 	err = err ? err : add_neigh(&s);
 	err = err ? err : add_routes(&s);
+	err = err ? err : finish_state(&s);
 	err = err ? err : attach(&s, NAT64_6TO4);
 	err = err ? err : attach(&s, NAT64_4TO6);
 	if (err) {
 		undo(&s);
 		goto out;
 	}
-	remove_routes(&s, s.route);
-	if (is_loaded(&s) && !s.kept_state)
-		msg_note("%s: the mappings that were there are gone: %s", link->name, s.lost_state.text);
+	change_state(&s);
+	remove_routes(&s, &s.wanted);
+	tell_lost(&s);
 	check_forwarding(link);
 	tell(&s);
 out:
+	reconcile_free(&s.reconcile);
 	programs_close(s.programs);
 	loaded_close(&s.loaded);
+	routes_free(&s.routes);
+	wanted_free(&s.wanted);
+	free(s.route_set);
 	return err;
 }
 
@@ -313,13 +383,19 @@ int setup_unload(struct nl *nl, const struct link *link)
 	if (err)
 		return err;
 	err = routes_find(nl, link, NULL, &s.routes, &why);
-	if (err)
-		return msg_fail(err, "%s: %s", link->name, why.text);
-	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs)
-		return msg_fail(-ENOENT, "nothing loaded on %s", link->name);
+	if (err) {
+		msg_fail(err, "%s: %s", link->name, why.text);
+		goto out;
+	}
+	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs) {
+		err = msg_fail(-ENOENT, "nothing loaded on %s", link->name);
+		goto out;
+	}
 	err = remove_routes(&s, NULL);
 	err = err ? err : remove_filters(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
+out:
+	routes_free(&s.routes);
 	return err;
 }

@@ -8,7 +8,7 @@
 #include "options.h"
 
 /* Loads the translator that the options ask for, or puts it in the place of the one that is there, in one step and
- * with its mappings. On failure the machine is left as it was. 0, or a negative errno after having said why. */
+ * with those of its mappings that are still legal. On failure the machine is left as it was. 0, or a negative errno after having said why. */
 int setup_load(struct nl *nl, const struct link *link, const struct options *o);
 
 /* Takes away all that nat64 made on the interface, and nothing else. 0, or a negative errno after having said why;

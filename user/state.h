@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* state.h - the mappings of a translator that is loaded, read and changed while packets flow
+ *
+ * What the BPF programs do (headers/state.h) and this relies on:
+ *  - An entry gets an owner only from take_address(), which does nothing while pool.full_oldest is not long enough ago.
+ *  - The owner of an entry is found by by_v6 alone, and only a program that found it there, in the same run, writes
+ *    .tick without the lock: never over a static one that it has seen.
+ *  - A program runs in an RCU read-side critical section. So whoever has changed something and then waited for a grace
+ *    period (membarrier(2) does) knows that each program that runs has seen the change. */
+#ifndef NAT64_USER_STATE_H
+#define NAT64_USER_STATE_H
+
+#include "load.h"
+
+#define NS_PER_SEC 1000000000ULL
+
+/* CLOCK_BOOTTIME in nanoseconds, the clock of last_seen and created. */
+__u64 boottime(void);
+
+/* One entry of "mappings", as it was at one moment. Returns 0 to go on; anything else ends the walk. */
+typedef int (*mapping_cb)(__u32 index, const struct nat64_mapping *m, void *data);
+
+/* Calls cb for all entries in the order of their addresses, free ones included. Takes the same memory whatever the size.
+ * 0, what cb returned, or a negative errno. */
+int mappings_walk(int mappings, mapping_cb cb, void *data);
+
+/* What an entry is at a time */
+enum mapping_kind {
+	MAPPING_FREE,
+	MAPPING_LIVE,
+	MAPPING_EXPIRED,
+	MAPPING_STATIC, /* from host to host */
+	MAPPING_HELD,	/* for a static prefix */
+	MAPPING_KINDS
+};
+
+enum mapping_kind mapping_kind(const struct nat64_mapping *m, const struct nat64_config *cfg, __u64 now);
+
+/* For how long the host has been silent, in nanoseconds. A restored mapping may be older than this machine's clock:
+ * differences of its times are right, the times are not. */
+__u64 mapping_idle(const struct nat64_mapping *m, __u64 now);
+
+/* The time-out in nanoseconds. */
+__u64 config_timeout(const struct nat64_config *cfg);
+
+/* A change of one entry. */
+struct edit {
+	__u32 index;
+	struct nat64_mapping to;
+	union nat64_v6 was; /* the owner before, all zero if none */
+	const char *why;    /* it is taken from its owner, or NULL */
+};
+
+struct edits {
+	struct edit *list;
+	size_t n;
+};
+
+/* The state of an entry: free (zero), static from host to host, held for a static prefix (v6 is all zero), or dynamic:
+ * silent for `idle` and there for `age` nanoseconds. */
+struct nat64_mapping mapping_static(const union nat64_v6 *v6);
+int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struct nat64_config *cfg,
+		    struct nat64_mapping *m);
+
+/* Adds an edit; `was` is an entry as it is now. Returns 0 or a negative errno, for state_change() to know. */
+int edits_add(struct edits *e, __u32 index, const struct nat64_mapping *was, const struct nat64_mapping *to,
+	      const char *why);
+
+struct change {
+	/* Looks at the maps and adds the edits that are wanted. 0 or a negative errno. */
+	int (*decide)(struct edits *e, void *data);
+	/* An edit was made. */
+	void (*done)(const struct edit *e, void *data);
+	void *data;
+};
+
+/* Changes entries of maps that programs with the configuration cfg are using. If anything is wanted, the giving out of
+ * addresses rests for some milliseconds while decide is asked again and has its way: hosts without a mapping have to wait,
+ * the others do not. 0 or a negative errno. */
+int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change);
+
+/* Sets an entry of maps that nobody uses yet, or is given addresses by; it must be free or expired. */
+int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping *to);
+
+/* Lets the giving out of addresses rest, for a few seconds at most, until state_thaw(). 0 or a negative errno. */
+int state_freeze(const struct loaded *maps, const struct nat64_config *cfg);
+int state_thaw(const struct loaded *maps);
+
+/* Is the address with this index ever given out by itself? The network's own and the broadcast address are not. */
+bool is_given_out(__u32 index, __u32 v4_len);
+
+#endif

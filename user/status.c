@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* status.c - what is loaded, and what it does: one gatherer, and printers for text and JSON, and for metrics */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+#include "out.h"
+#include "state.h"
+#include "static.h"
+#include "status.h"
+#include "translator.h"
+
+static const char *const WAY_NAMES[NAT64_WAYS] = { [NAT64_6TO4] = "6to4", [NAT64_4TO6] = "4to6" };
+static const char *const WAY_TITLES[NAT64_WAYS] = { [NAT64_6TO4] = "IPv6 to IPv4", [NAT64_4TO6] = "IPv4 to IPv6" };
+
+static const char *const DROP_NAMES[] = {
+#define X(id, name, text) name,
+	NAT64_DROPS(X)
+#undef X
+};
+
+/* One translator, when it was looked at */
+struct status {
+	char interface[IF_NAMESIZE];
+	unsigned int index;
+	struct nat64_config cfg;
+	__u32 program[NAT64_WAYS]; /* ids */
+	time_t since;
+	struct prefix6 *allowed;
+	size_t n_allowed;
+	struct statics statics;
+	unsigned long long mappings[MAPPING_KINDS]; /* addresses of the pool by enum mapping_kind */
+	struct nat64_stats stats;
+};
+
+static void status_free(struct status *s)
+{
+	free(s->allowed);
+	statics_free(&s->statics);
+}
+
+static int get_allowed(int map, struct status *s)
+{
+	struct nat64_lpm6 key;
+	int err;
+
+	err = bpf_map_get_next_key(map, NULL, &key);
+	while (!err) {
+		struct prefix6 *more = realloc(s->allowed, (s->n_allowed + 1) * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		s->allowed = more;
+		more[s->n_allowed++] = (struct prefix6){ key.v6, key.len };
+		err = bpf_map_get_next_key(map, &key, &key);
+	}
+	return errno == ENOENT ? 0 : -errno;
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct prefix6 *x = a, *y = b;
+	int order = memcmp(&x->addr, &y->addr, sizeof(x->addr));
+
+	return order ? order : (int)x->len - (int)y->len;
+}
+
+static int get_stats(int map, struct nat64_stats *sum)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct nat64_stats *per_cpu;
+	__u32 zero = 0;
+	int err;
+
+	if (cpus < 0)
+		return cpus;
+	per_cpu = calloc(cpus, sizeof(*per_cpu));
+	if (!per_cpu)
+		return -ENOMEM;
+	err = bpf_map_lookup_elem(map, &zero, per_cpu) ? -errno : 0;
+	for (int cpu = 0; !err && cpu < cpus; cpu++) {
+		/* all of it is __u64 */
+		const __u64 *from = (const __u64 *)&per_cpu[cpu];
+		__u64 *to = (__u64 *)sum;
+
+		for (size_t i = 0; i < sizeof(*sum) / sizeof(*to); i++)
+			to[i] += from[i];
+	}
+	free(per_cpu);
+	return err;
+}
+
+struct count {
+	struct status *status;
+	__u64 now;
+};
+
+static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct count *count = data;
+	struct nat64_config *cfg = &count->status->cfg;
+	enum mapping_kind kind = mapping_kind(m, cfg, count->now);
+
+	if (kind != MAPPING_FREE || is_given_out(index, cfg->v4_len))
+		count->status->mappings[kind]++;
+	return 0;
+}
+
+/* The wall clock's time of a time of CLOCK_BOOTTIME */
+static time_t wall_clock(__u64 boot)
+{
+	return time(NULL) - (time_t)((boottime() - boot) / NS_PER_SEC);
+}
+
+static int status_get(const struct translator *t, struct status *s)
+{
+	struct count count = { s, boottime() };
+	int err;
+
+	*s = (struct status){ .index = t->link->index, .cfg = t->cfg, .since = wall_clock(t->maps.since) };
+	memcpy(s->interface, t->link->name, sizeof(s->interface));
+	for (int way = 0; way < NAT64_WAYS; way++)
+		s->program[way] = t->filter[way].prog_id;
+	err = get_stats(t->maps.stats, &s->stats);
+	err = err ? err : get_allowed(t->maps.allowed, s);
+	err = err ? err : statics_read(&t->maps, &s->statics);
+	err = err ? err : mappings_walk(t->maps.mappings, count_mapping, &count);
+	if (s->n_allowed)
+		qsort(s->allowed, s->n_allowed, sizeof(*s->allowed), by_address);
+	return err ? msg_fail(err, "%s: cannot read its maps: %s", s->interface, strerror(-err)) : 0;
+}
+
+static unsigned long long addresses(const struct status *s)
+{
+	unsigned long long sum = 0;
+
+	for (int kind = 0; kind < MAPPING_KINDS; kind++)
+		sum += s->mappings[kind];
+	return sum;
+}
+
+/* How many -s: those in the table of the pool, and the others */
+static unsigned long long statics(const struct status *s)
+{
+	return s->mappings[MAPPING_STATIC] + s->statics.n;
+}
+
+static unsigned long long dropped(const struct status *s, int way)
+{
+	unsigned long long sum = 0;
+
+	for (int i = 0; i < NAT64_DROP_MAX; i++)
+		sum += s->stats.drops[way][i];
+	return sum;
+}
+
+static void print_octet(struct out *o, const char *key, const char *title, bool set, __u8 value)
+{
+	if (!set) {
+		out_null(o, key);
+		return;
+	}
+	out_text(o, "  %-18s", title);
+	out_uint(o, key, "0x%02llx\n", value);
+}
+
+static void print_config(struct out *o, const struct status *s)
+{
+	const struct nat64_config *cfg = &s->cfg;
+
+	out_string(o, "v6_prefix", "  NAT64 prefix      %s\n",
+		   text6((struct prefix6){ cfg->v6_prefix, cfg->v6_len }).s);
+	out_string(o, "v4_prefix", "  IPv4 prefix       %s\n",
+		   text4((struct prefix4){ cfg->v4_prefix, cfg->v4_len }).s);
+	out_array(o, "allowed_src");
+	for (size_t i = 0; i < s->n_allowed; i++) {
+		out_text(o, "  %-18s", i ? "" : "allowed");
+		out_string(o, NULL, "%s\n", text6(s->allowed[i]).s);
+	}
+	out_close(o);
+	out_uint(o, "static_mappings", statics(s) ? "  static mappings   %llu\n" : NULL, statics(s));
+	out_uint(o, "timeout", "  time-out          %llu s\n", cfg->timeout / cfg->hz);
+	out_string(o, "icmp_src", "  ICMP source       %s\n", text4((struct prefix4){ cfg->icmp_src, 32 }).s);
+	out_uint(o, "lowest_ipv6_mtu", "  lowest IPv6 MTU   %llu\n", cfg->lowest_ipv6_mtu);
+	out_bool(o, "wkp_strict", cfg->wkp_strict);
+	if (cfg->wkp_strict)
+		out_text(o, "  wkp-strict        yes\n");
+	print_octet(o, "tos", "TOS", cfg->set_tos, cfg->tos);
+	print_octet(o, "tclass", "traffic class", cfg->set_tclass, cfg->tclass);
+}
+
+static void print_programs(struct out *o, const struct status *s)
+{
+	struct utsname uts = { 0 };
+	struct tm tm;
+	char text[64];
+
+	uname(&uts);
+	out_text(o, "  programs          ");
+	out_object(o, "programs");
+	for (int way = 0; way < NAT64_WAYS; way++) {
+		out_text(o, "%s%s ", way ? ", " : "", WAY_NAMES[way]);
+		out_uint(o, WAY_NAMES[way], "%llu", s->program[way]);
+	}
+	out_close(o);
+	out_string(o, "kernel", ", kernel %s\n", uts.release);
+	strftime(text, sizeof(text), "%F %T %z", localtime_r(&s->since, &tm));
+	out_text(o, "  since             %s\n", text);
+	out_uint(o, "since", NULL, s->since);
+}
+
+static void print_mappings(struct out *o, const struct status *s)
+{
+	out_text(o, "  mappings          ");
+	out_object(o, "mappings");
+	out_uint(o, "live", "%llu live, ", s->mappings[MAPPING_LIVE]);
+	out_uint(o, "expired", "%llu expired, ", s->mappings[MAPPING_EXPIRED]);
+	out_uint(o, "static", "%llu static, ", s->mappings[MAPPING_STATIC] + s->mappings[MAPPING_HELD]);
+	out_uint(o, "free", "%llu free, ", s->mappings[MAPPING_FREE]);
+	out_uint(o, "addresses", "of %llu addresses\n", addresses(s));
+	out_close(o);
+}
+
+static void print_way(struct out *o, const struct status *s, int way)
+{
+	out_object(o, WAY_NAMES[way]);
+	out_text(o, "  %-18s", WAY_TITLES[way]);
+	out_uint(o, "packets", "%llu packets, ", s->stats.packets[way]);
+	out_uint(o, "bytes", "%llu bytes, ", s->stats.bytes[way]);
+	out_uint(o, "dropped", "%llu dropped\n", dropped(s, way));
+	out_object(o, "drops");
+	for (int i = 0; i < NAT64_DROP_MAX; i++) {
+		__u64 n = s->stats.drops[way][i];
+
+		if (n)
+			out_text(o, "    %-16s", DROP_NAMES[i]);
+		out_uint(o, DROP_NAMES[i], n ? "%llu\n" : NULL, n);
+	}
+	out_close(o);
+	out_close(o);
+}
+
+static void print_status(struct out *o, const struct status *s)
+{
+	out_object(o, NULL);
+	out_string(o, "interface", "%s\n", s->interface);
+	out_uint(o, "ifindex", NULL, s->index);
+	print_config(o, s);
+	print_programs(o, s);
+	print_mappings(o, s);
+	for (int way = 0; way < NAT64_WAYS; way++)
+		print_way(o, s, way);
+	out_close(o);
+}
+
+static int print_all(const struct status *s, size_t n, bool json)
+{
+	struct out o;
+
+	out_begin(&o, stdout, json);
+	out_array(&o, "translators");
+	for (size_t i = 0; i < n; i++) {
+		out_text(&o, "%s", i ? "\n" : "");
+		print_status(&o, &s[i]);
+	}
+	out_close(&o);
+	if (!n)
+		out_text(&o, "no translator is loaded\n");
+	return out_end(&o);
+}
+
+/* One sample; labels come after that of the interface, with a comma in front. */
+__attribute__((format(printf, 4, 5))) static void sample(const struct status *s, const char *name,
+							 unsigned long long value, const char *labels, ...)
+{
+	va_list args;
+
+	printf("%s{interface=\"", name);
+	for (const char *c = s->interface; *c; c++) {
+		if (*c == '"' || *c == '\\')
+			putchar('\\');
+		putchar((unsigned char)*c < 0x80 ? *c : '?'); /* it must be UTF-8 */
+	}
+	putchar('"');
+	va_start(args, labels);
+	vprintf(labels, args);
+	va_end(args);
+	printf("} %llu\n", value);
+}
+
+static void samples_info(const struct status *s, const char *name)
+{
+	struct utsname uts = { 0 };
+
+	uname(&uts);
+	sample(s, name, 1, ",v6_prefix=\"%s\",v4_prefix=\"%s\",kernel=\"%s\"",
+	       text6((struct prefix6){ s->cfg.v6_prefix, s->cfg.v6_len }).s,
+	       text4((struct prefix4){ s->cfg.v4_prefix, s->cfg.v4_len }).s, uts.release);
+}
+
+static void samples_since(const struct status *s, const char *name)
+{
+	sample(s, name, s->since, "%s", "");
+}
+
+static void samples_timeout(const struct status *s, const char *name)
+{
+	sample(s, name, s->cfg.timeout / s->cfg.hz, "%s", "");
+}
+
+static void samples_static(const struct status *s, const char *name)
+{
+	sample(s, name, statics(s), "%s", "");
+}
+
+static void samples_addresses(const struct status *s, const char *name)
+{
+	sample(s, name, s->mappings[MAPPING_LIVE], ",state=\"live\"");
+	sample(s, name, s->mappings[MAPPING_EXPIRED], ",state=\"expired\"");
+	sample(s, name, s->mappings[MAPPING_STATIC] + s->mappings[MAPPING_HELD], ",state=\"static\"");
+	sample(s, name, s->mappings[MAPPING_FREE], ",state=\"free\"");
+}
+
+static void samples_packets(const struct status *s, const char *name)
+{
+	for (int way = 0; way < NAT64_WAYS; way++)
+		sample(s, name, s->stats.packets[way], ",direction=\"%s\"", WAY_NAMES[way]);
+}
+
+static void samples_bytes(const struct status *s, const char *name)
+{
+	for (int way = 0; way < NAT64_WAYS; way++)
+		sample(s, name, s->stats.bytes[way], ",direction=\"%s\"", WAY_NAMES[way]);
+}
+
+static void samples_drops(const struct status *s, const char *name)
+{
+	for (int way = 0; way < NAT64_WAYS; way++)
+		for (int i = 0; i < NAT64_DROP_MAX; i++)
+			sample(s, name, s->stats.drops[way][i], ",direction=\"%s\",reason=\"%s\"", WAY_NAMES[way],
+			       DROP_NAMES[i]);
+}
+
+static const struct family {
+	const char *name;
+	const char *type;
+	const char *help;
+	void (*samples)(const struct status *s, const char *name);
+} FAMILIES[] = {
+	{ "nat64_info", "gauge", "A translator that is loaded; always 1.", samples_info },
+	{ "nat64_load_time_seconds", "gauge", "When its programs were loaded, in Unix time.", samples_since },
+	{ "nat64_mapping_timeout_seconds", "gauge", "How long an idle mapping lasts.", samples_timeout },
+	{ "nat64_static_mappings", "gauge", "Static mappings that it was configured with.", samples_static },
+	{ "nat64_pool_addresses", "gauge", "IPv4 addresses of the pool, by the state of their mapping.",
+	  samples_addresses },
+	{ "nat64_packets_total", "counter", "Packets translated.", samples_packets },
+	{ "nat64_bytes_total", "counter", "Bytes of the IP packets translated, as they came.", samples_bytes },
+	{ "nat64_drops_total", "counter", "Packets dropped, by reason.", samples_drops },
+};
+
+/* https://prometheus.io/docs/instrumenting/exposition_formats/ */
+static int print_metrics(const struct status *s, size_t n)
+{
+	for (size_t f = 0; f < sizeof(FAMILIES) / sizeof(*FAMILIES); f++) {
+		printf("# HELP %s %s\n# TYPE %s %s\n", FAMILIES[f].name, FAMILIES[f].help, FAMILIES[f].name,
+		       FAMILIES[f].type);
+		for (size_t i = 0; i < n; i++)
+			FAMILIES[f].samples(&s[i], FAMILIES[f].name);
+	}
+	return fflush(stdout) || ferror(stdout) ? -errno : 0;
+}
+
+/* Appends the status of the translator of a link; must: it is an error if it has none. */
+static int status_add(struct nl *nl, const struct link *link, bool must, struct status **all, size_t *n)
+{
+	struct translator t;
+	struct status *more;
+	int err;
+
+	err = must ? translator_open(nl, link, &t) : translator_try(nl, link, &t);
+	if (err)
+		goto out;
+	more = realloc(*all, (*n + 1) * sizeof(*more));
+	if (!more) {
+		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+		goto out;
+	}
+	*all = more;
+	err = status_get(&t, &more[(*n)++]);
+out:
+	translator_close(&t);
+	return err;
+}
+
+int status_show(struct nl *nl, const struct link *link, const struct options *o)
+{
+	struct status *all = NULL;
+	struct link *links = NULL;
+	size_t n = 0, n_links = 0;
+	int err = 0;
+
+	if (link) {
+		err = status_add(nl, link, true, &all, &n);
+	} else {
+		err = link_list(nl, &links, &n_links);
+		if (err)
+			msg_fail(err, "cannot list the interfaces: %s", nl_error(nl, err));
+		for (size_t i = 0; !err && i < n_links; i++) {
+			err = status_add(nl, &links[i], false, &all, &n);
+			err = err == -ENOENT ? 0 : err;
+		}
+	}
+	if (!err) {
+		err = o->metrics ? print_metrics(all, n) : print_all(all, n, o->json);
+		if (err)
+			msg_fail(err, "cannot write: %s", strerror(-err));
+	}
+	for (size_t i = 0; i < n; i++)
+		status_free(&all[i]);
+	free(all);
+	free(links);
+	return err;
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* translator.c - a translator that is loaded */
+#include <errno.h>
+
+#include "check.h"
+#include "translator.h"
+
+int translator_try(struct nl *nl, const struct link *link, struct translator *t)
+{
+	struct reason why = { "" };
+	__u32 id[NAT64_WAYS];
+	int err = 0;
+
+	*t = (struct translator){ .link = link, .maps = LOADED_NONE };
+	for (int way = 0; !err && way < NAT64_WAYS; way++) {
+		err = tc_filter_find(nl, link, way, &t->filter[way]);
+		id[way] = t->filter[way].prog_id;
+	}
+	if (err == -ENODEV)
+		return -ENOENT; /* the interface has gone since */
+	if (err)
+		return msg_fail(err, "%s: cannot list its filters: %s", link->name, nl_error(nl, err));
+	if (!t->filter[NAT64_6TO4].ours && !t->filter[NAT64_4TO6].ours)
+		return -ENOENT;
+	for (int way = 0; way < NAT64_WAYS; way++)
+		if (!t->filter[way].ours)
+			return msg_fail(-ESTALE, "%s: its %s program is missing (load it again, or unload)", link->name,
+					tc_hook(way));
+	err = check_capabilities(TASK_LOOK, &why);
+	err = err ? err : loaded_open(id, &t->maps, &why);
+	err = err ? err : loaded_config(&t->maps, &t->cfg, &why);
+	/* -ENOENT is for none; here the programs went away after they had been listed. */
+	return err ? msg_fail(err == -ENOENT ? -ESTALE : err, "%s: %s", link->name, why.text) : 0;
+}
+
+int translator_open(struct nl *nl, const struct link *link, struct translator *t)
+{
+	int err = translator_try(nl, link, t);
+
+	return err == -ENOENT ? msg_fail(err, "nothing loaded on %s", link->name) : err;
+}
+
+void translator_close(struct translator *t)
+{
+	loaded_close(&t->maps);
+}
+
+struct prefix4 translator_pool(const struct translator *t)
+{
+	return (struct prefix4){ t->cfg.v4_prefix, t->cfg.v4_len };
+}
+
+struct prefix4 translator_address(const struct translator *t, __u32 index)
+{
+	return (struct prefix4){ t->cfg.v4_prefix | be32_from(index), 32 };
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* translator.h - a translator that is loaded, as those see it who look at it or change its mappings */
+#ifndef NAT64_TRANSLATOR_H
+#define NAT64_TRANSLATOR_H
+
+#include "link.h"
+#include "load.h"
+#include "netlink.h"
+#include "tc.h"
+
+struct translator {
+	const struct link *link;
+	struct tc_filter filter[NAT64_WAYS];
+	struct loaded maps;
+	struct nat64_config cfg;
+};
+
+/* Finds the translator of an interface. 0, or a negative errno after having said why. translator_close() in any case. */
+int translator_open(struct nl *nl, const struct link *link, struct translator *t);
+
+/* The same, but says nothing if there is none: -ENOENT. */
+int translator_try(struct nl *nl, const struct link *link, struct translator *t);
+void translator_close(struct translator *t);
+
+/* The dynamic prefix, and an address of it. */
+struct prefix4 translator_pool(const struct translator *t);
+struct prefix4 translator_address(const struct translator *t, __u32 index);
+
+#endif
