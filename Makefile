@@ -132,7 +132,7 @@ build/verifier: tests/verifier.c nat64.h build/nat64.skel.h Makefile
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs $(LIBS))
 
 test-kernels: all build/verifier
-	@tests/deps kernels
+	@tests/deps demo test kernels
 	$(Q)tests/kernels $(KERNELS)
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))

@@ -11,8 +11,7 @@
 #include "out.h"
 
 #define PIECE_MARK 0x6e363466
-#define PIECES_MAX 64	/* of 65515 bytes at 1232 each: 54 */
-#define ADJUST_MAX 4088 /* what one bpf_skb_adjust_room may remove, in units of 8 bytes */
+#define PIECES_MAX 64 /* of 65515 bytes at 1232 each: 54 */
 
 struct piece {
 	__u32 waiting; /* 1: a nested run is to take it */

@@ -11,6 +11,7 @@
 #define IP4_HEADER  20
 #define IP6_HEADER  40
 #define FRAG_HEADER 8
+#define ADJUST_MAX  4088 /* what one bpf_skb_adjust_room may add or remove, in units of 8 bytes */
 
 /* Where the IP header starts. A constant once the program is loaded. */
 static __always_inline __u32 l3_off(void)

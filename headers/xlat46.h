@@ -141,6 +141,27 @@ static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
 	p->cut = (max - IP6_HEADER - FRAG_HEADER) & ~7;
 }
 
+/* The same for a TCP super-packet, which GRO may have made of DF=0 segments: its segments become smaller. The kernel
+ * takes from their size what a packet grows by, unless told not to. */
+static __always_inline int fit_segments(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 max = cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu, size, more, i;
+	__u8 doff;
+
+	if (!skb->gso_size || p->df || p->proto != IPPROTO_TCP)
+		return NAT64_PASS;
+	TRY(pkt_load(skb, l3_off() + IP6_HEADER + 12, &doff, 1));
+	size = max - IP6_HEADER - (doff >> 4) * 4;
+	for (i = 0; i < 65536 / ADJUST_MAX + 1 && skb->gso_size > size; i++) {
+		more = skb->gso_size - size;
+		more = more < ADJUST_MAX ? more : ADJUST_MAX;
+		if (bpf_skb_adjust_room(skb, more, BPF_ADJ_ROOM_NET, 0))
+			return NAT64_DROP_NO_MEMORY;
+		TRY(pkt_adjust(skb, -(__s32)more));
+	}
+	return NAT64_PASS;
+}
+
 /* The way of an IPv4 packet whose destination is in the pool, up to its IPv6 form. */
 static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h,
 				       struct nat64_mapping **m)
@@ -163,6 +184,7 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 	plan_cut(skb, p);
 	header46(p, &new);
 	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
+	TRY(fit_segments(skb, p));
 	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new))
 		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip));
 }

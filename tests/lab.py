@@ -37,6 +37,17 @@ EMBED = {32: (4, 5, 6, 7), 40: (5, 6, 7, 9), 48: (6, 7, 9, 10), 56: (7, 9, 10, 1
          96: (12, 13, 14, 15)}
 
 
+# python -m http.server asks the DNS for its own name first, which may take seconds where there is none.
+SERVER = '''
+import functools, http.server, socket, socketserver, sys
+class Server(socketserver.ThreadingTCPServer):
+    address_family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+    allow_reuse_address, daemon_threads, request_queue_size = True, True, 128
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
+Server((sys.argv[1], int(sys.argv[2])), handler).serve_forever()
+'''
+
+
 def embed(v4, prefix='64:ff9b::/96'):
     """The IPv4-embedded IPv6 address of RFC 6052."""
     net = ipaddress.IPv6Network(prefix)
@@ -142,9 +153,10 @@ class Host:
         self.run('nft', rules)
 
     def http(self, directory, address, port=80):
-        """A web server; returns when it listens."""
-        self.start(PYTHON, '-m', 'http.server', '--bind', address, '-d', directory, port)
+        """A web server; returns its process when it listens."""
+        p = self.start(PYTHON, '-c', SERVER, address, port, directory, stdout=subprocess.DEVNULL)
         self.listening(port)
+        return p
 
     def listening(self, port):
         wait_for(lambda: self.run('ss', '-Hltn', f'sport = :{port}').stdout, f'a listener on port {port}')
@@ -168,7 +180,7 @@ class Host:
         for family in '-4', '-6':
             text += [f'{family[1]} {line}' for line in self.batch('ip', family, '-o', '-d', *ask).splitlines()
                      if not re.search(r' lladdr (?!.*(PERMANENT|NOARP))| (FAILED|INCOMPLETE)', line)]
-        text += self.run('ip', '-o', '-d', 'link').stdout.splitlines()
+        text += re.sub(r'\w+_timer +[0-9.]+', '', self.run('ip', '-o', '-d', 'link').stdout).splitlines()    # a bridge's clocks run
         names = [name for _, name in self.interfaces()]
         ask = [f'{what} {name} {way}' for name in names for what, way in
                (('qdisc show dev', ''), ('filter show dev', 'ingress'), ('filter show dev', 'egress'))]

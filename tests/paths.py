@@ -109,21 +109,9 @@ def hops(output):
 
 
 # A web server that does not ask the name of its own address, which takes seconds where no name server answers.
-SERVER = '''
-import functools, http.server, socket, socketserver, sys
-class Server(socketserver.ThreadingTCPServer):
-    address_family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
-    allow_reuse_address, daemon_threads, request_queue_size = True, True, 128
-handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
-Server((sys.argv[1], int(sys.argv[2])), handler).serve_forever()
-'''
-
-
 def serve(host, directory, address, port=80):
     """A web server; the process."""
-    p = host.start(PYTHON, '-c', SERVER, address, port, directory, stdout=subprocess.DEVNULL)
-    host.listening(port)
-    return p
+    return host.http(directory, address, port)
 
 
 def fetch(host, url, path, *options, timeout=60):

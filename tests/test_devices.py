@@ -87,8 +87,8 @@ DEVICES = {          # name -> how to make it, is it layer 3
                         'link add eth0 type vxlan id 64 local 203.0.113.{n} remote 203.0.113.{other} dstport 4789'),
               False),
     'VLAN': (over_veth('link add eth0 link lower type vlan id 64'), False),
-    'VLAN of a VLAN': (over_veth('link add mid link lower type vlan id 64', 'link set mid up',
-                                 'link add eth0 link mid type vlan id 4'), False),
+    'QinQ': (over_veth('link add mid link lower type vlan id 64', 'link set mid up',
+                       'link add eth0 link mid type vlan id 4'), False),
     'bond': (bond, False),
     'wireguard': (wireguard, True),
 }

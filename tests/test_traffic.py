@@ -16,8 +16,9 @@ WEB = embed('192.0.2.2')
 
 
 def ping(host, target, *options, count=5):
-    out = host.run('ping', '-c', count, '-i', '0.01', '-W', '5', *options, target).stdout
-    assert f'{count} received' in out, out
+    """-w: until `count` answers have come."""
+    out = host.run('ping', '-c', count, '-i', '0.01', '-w', '20', *options, target).stdout
+    assert int(re.search(r' (\d+) received', out).group(1)) >= count, out
     return out
 
 
@@ -122,7 +123,7 @@ def test_iperf3_tcp(module_nat, options):
 @pytest.mark.parametrize('options', [['-l', '1000', '-b', '8M'], ['-l', '1000', '-b', '8M', '-R'],
                                      ['-l', '16', '-b', '100K'], ['-l', '1432', '-b', '8M', '-R']], ids=' '.join)
 def test_iperf3_udp(module_nat, options):
-    """The translator loses none; iperf3 may, where this machine stands still for a moment and a socket overflows."""
+    """The translator drops none; where a busy machine stands still for a moment, a queue of the kernel may overflow."""
     h6, gw, h4 = module_nat
     ping(h6, WEB)
     for way, server, client, target in (0, h4, h6, WEB), (1, h6, h4, v4_of(gw)):
@@ -130,9 +131,9 @@ def test_iperf3_udp(module_nat, options):
             before = t.stats()
             end = iperf(server, client, target, '-u', '-t', '1', *options)
             after = t.stats()
-        assert end['sum']['lost_packets'] < end['sum']['packets'] > 50
+        assert end['sum']['lost_packets'] < end['sum']['packets'] / 2 > 25
         way ^= '-R' in options
-        assert after['packets'][way] - before['packets'][way] >= end['sum']['packets']
+        assert after['packets'][way] - before['packets'][way] >= end['sum']['packets'] - end['sum']['lost_packets']
         assert after['drops'] == before['drops']
 
 
