@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* flood.bpf.c - the benchmark's generator of frames (XDP under BPF_PROG_TEST_RUN, live frames) and its sink (tc) */
+#include <stdbool.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "flood.h"
+
+const volatile struct flood_config cfg;
+
+__u64 sent, due;		/* frames; when the next one is due */
+__u64 stamps[STAMPS], n_stamps; /* when sent was a multiple of cfg.slice */
+__u64 first, next;		/* the first stamp; the value of sent that asks for the next one */
+__u32 host;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct flood_arrived);
+} arrived SEC(".maps");
+
+/* RFC 1624: a one's complement checksum after 32 bits of what it covers have changed. */
+static __always_inline __u16 updated(__u16 checksum, __u32 from, __u32 to)
+{
+	__u32 sum = (__u16)~checksum;
+
+	sum += (__u16)~from + (__u16) ~(from >> 16) + (__u16)to + (to >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+static __always_inline bool is_due(void)
+{
+	__u64 now = bpf_ktime_get_ns();
+
+	if (!due)
+		due = now;
+	if (now < due)
+		return false;
+	if (now - due > cfg.burst)
+		due = now;
+	due += cfg.gap;
+	return true;
+}
+
+SEC("xdp")
+int flood(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const volatile __u32 *from = (const volatile __u32 *)cfg.frame;
+	__u32 *to = data, old, new, n = cfg.len, at = cfg.word_at &(FRAME_MAX - 4);
+	__u16 *checksum;
+
+	if (data + n > end || n > FRAME_MAX || (cfg.gap && !is_due()))
+		return XDP_DROP; /* what is dropped here is no frame that was sent */
+		/* The whole frame each time: pages are used again, and the stack has written to them. */
+#pragma unroll
+	for (__u32 i = 0; i < FRAME_MAX / 4; i++)
+		if (i * 4 + 4 <= n && (void *)(to + i + 1) <= end)
+			to[i] = from[i];
+	if (cfg.hosts > 1) {
+		to = data + at + 2; /* addresses are at 2 more than a multiple of 4: the Ethernet header is 14 bytes */
+		if ((void *)(to + 1) > end)
+			return XDP_DROP;
+		old = *to;
+		*to = new = bpf_htonl(bpf_ntohl(old) + host);
+		host += cfg.step;
+		if (host >= cfg.hosts)
+			host -= cfg.hosts;
+		if (cfg.ip_checksum_at) {
+			checksum = data + (cfg.ip_checksum_at & (FRAME_MAX - 2));
+			if ((void *)(checksum + 1) > end)
+				return XDP_DROP;
+			*checksum = updated(*checksum, old, new);
+		}
+		checksum = data + (cfg.udp_checksum_at & (FRAME_MAX - 2));
+		if ((void *)(checksum + 1) > end)
+			return XDP_DROP;
+		*checksum = updated(*checksum, old, new);
+		if (!*checksum)
+			*checksum = 0xffff;
+	}
+	if (sent == next) {
+		__u64 now = bpf_ktime_get_ns();
+
+		if (!first)
+			first = now;
+		stamps[n_stamps++ & (STAMPS - 1)] = now;
+		next += cfg.slice;
+	}
+	sent++;
+	return cfg.action;
+}
+
+/* Counts and drops the generator's packets, IPv4 or IPv6. */
+SEC("tc")
+int flood_sink(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	struct udphdr *udp;
+	__u32 zero = 0;
+	struct flood_arrived *a;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		struct iphdr *ip = (void *)(eth + 1);
+
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end || ip->protocol != IPPROTO_UDP || ip->ihl != 5)
+			return TC_ACT_UNSPEC;
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		struct ipv6hdr *ip = (void *)(eth + 1);
+
+		udp = (void *)(ip + 1);
+		if ((void *)(udp + 1) > end || ip->nexthdr != IPPROTO_UDP)
+			return TC_ACT_UNSPEC;
+	} else {
+		return TC_ACT_UNSPEC;
+	}
+	a = bpf_map_lookup_elem(&arrived, &zero);
+	if (udp->dest != bpf_htons(FLOOD_PORT) || !a)
+		return TC_ACT_UNSPEC;
+	if (!(++a->count & 63))
+		a->last = bpf_ktime_get_ns();
+	return TC_ACT_SHOT;
+}
+
+char LICENSE[] SEC("license") = "GPL";

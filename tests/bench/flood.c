@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* flood - sends frames as fast as the kernel takes them, or at a rate, and counts them where they arrive */
+#include <errno.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "flood.h"
+#include "flood.skel.h"
+
+#define BATCH	 64   /* frames that the kernel hands on at a time, as a poll of a network card */
+#define SLICE	 1024 /* frames: about a millisecond; a multiple of BATCH */
+#define PRIME	 2654435761U
+#define BURST	 100000	  /* ns */
+#define PATIENCE 20000000 /* ns in which another frame must arrive, or no more are waited for */
+
+static const char usage[] =
+	"usage: flood sink IF                 count and drop what comes in; prints the id of the map that counts\n"
+	"       flood send IF ACTION FRAME    ACTION: pass (in by IF), tx (out by IF, as XDP does) or drop; FRAME in hex\n"
+	"  -n FRAMES              how many\n"
+	"  -g NS -t MS            a frame each NS nanoseconds, for MS milliseconds\n"
+	"  -h HOSTS -a OFFSET -i OFFSET -u OFFSET\n"
+	"                         count up the 32-bit word at -a through HOSTS values; IPv4 and UDP checksum are at -i, -u\n"
+	"  -s ID                  map of the sink: wait until everything has arrived\n"
+	"  -c CPU                 run there\n"
+	"Prints frames sent and arrived, nanoseconds from the first to the last, and for each in the median slice.\n";
+
+static void on_alarm(int sig)
+{
+	(void)sig; /* the kernel ends a test run at a signal */
+}
+
+static int print(enum libbpf_print_level level, const char *format, va_list args)
+{
+	return level == LIBBPF_WARN ? vfprintf(stderr, format, args) : 0;
+}
+
+/* A number from 0 to max, all of `text`. */
+static __u64 number(const char *text, __u64 max)
+{
+	char *end;
+	__u64 n;
+
+	errno = 0;
+	n = strtoull(text, &end, 0);
+	if (errno || end == text || *end || *text == '-' || n > max) {
+		fprintf(stderr, "flood: %s: not a number from 0 to %llu\n", text, max);
+		exit(2);
+	}
+	return n;
+}
+
+static bool parse_frame(const char *hex, struct flood_config *cfg)
+{
+	size_t len = strlen(hex) / 2;
+
+	if (strlen(hex) % 8 || len > FRAME_MAX || strspn(hex, "0123456789abcdef") != strlen(hex))
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		char byte[3] = { hex[2 * i], hex[2 * i + 1] };
+
+		cfg->frame[i] = strtoul(byte, NULL, 16);
+	}
+	cfg->len = len;
+	return true;
+}
+
+static int attach_sink(int ifindex)
+{
+	struct bpf_tc_hook hook = { .sz = sizeof(hook), .ifindex = ifindex, .attach_point = BPF_TC_INGRESS };
+	struct bpf_tc_opts opts = { .sz = sizeof(opts), .handle = 1, .priority = 1 };
+	struct bpf_map_info info = {};
+	__u32 size = sizeof(info);
+	struct flood_bpf *skel;
+	int err;
+
+	skel = flood_bpf__open();
+	if (!skel)
+		return -errno;
+	bpf_program__set_autoload(skel->progs.flood, false);
+	err = flood_bpf__load(skel);
+	if (err)
+		goto out;
+	err = bpf_tc_hook_create(&hook);
+	if (err && err != -EEXIST)
+		goto out;
+	opts.prog_fd = bpf_program__fd(skel->progs.flood_sink);
+	err = bpf_tc_attach(&hook, &opts);
+	if (err)
+		goto out;
+	err = bpf_obj_get_info_by_fd(bpf_map__fd(skel->maps.arrived), &info, &size);
+	if (!err)
+		printf("%u\n", info.id);
+out:
+	flood_bpf__destroy(skel);
+	return err;
+}
+
+/* What has arrived at the sink, ever, on all CPUs. */
+static struct flood_arrived arrived(int map)
+{
+	static struct flood_arrived values[CPU_SETSIZE];
+	struct flood_arrived sum = {};
+	int cpus = libbpf_num_possible_cpus();
+	__u32 zero = 0;
+
+	if (map < 0 || cpus <= 0 || cpus > CPU_SETSIZE || bpf_map_lookup_elem(map, &zero, values))
+		return sum;
+	for (int i = 0; i < cpus; i++) {
+		sum.count += values[i].count;
+		sum.last = values[i].last > sum.last ? values[i].last : sum.last;
+	}
+	return sum;
+}
+
+static int compare(const void *a, const void *b)
+{
+	__u64 x = *(const __u64 *)a, y = *(const __u64 *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Nanoseconds for a frame in the median slice: a slice in which the machine did something else does not count. */
+static double median_slice(const struct flood_bpf__bss *bss, __u64 slice)
+{
+	__u64 took[STAMPS], n = 0;
+
+	for (__u64 i = 1; i < bss->n_stamps && i < STAMPS; i++)
+		took[n++] = bss->stamps[i] - bss->stamps[i - 1];
+	if (!n)
+		return 0;
+	qsort(took, n, sizeof(*took), compare);
+	return (took[(n - 1) / 2] + took[n / 2]) / 2.0 / slice;
+}
+
+/* The run as a whole takes some 20 ms more than the frames, which is why the time is taken where they are. */
+static int send_frames(int ifindex, const struct flood_config *cfg, __u32 frames, __u32 ms, int sink)
+{
+	struct xdp_md ctx = { .data_end = cfg->len, .ingress_ifindex = ifindex };
+	struct bpf_test_run_opts opts = { .sz = sizeof(opts),
+					  .data_in = cfg->frame,
+					  .data_size_in = cfg->len,
+					  .ctx_in = &ctx,
+					  .ctx_size_in = sizeof(ctx),
+					  .repeat = frames,
+					  .flags = BPF_F_TEST_XDP_LIVE_FRAMES,
+					  .batch_size = BATCH };
+	struct itimerval timer = { .it_value = { ms / 1000, ms % 1000 * 1000 } };
+	struct sigaction alarm = { .sa_handler = on_alarm };
+	struct flood_arrived before, now, then;
+	struct timespec pause = { .tv_nsec = PATIENCE };
+	const struct flood_bpf__bss *bss;
+	struct flood_bpf *skel;
+	__u64 last;
+	int err;
+
+	skel = flood_bpf__open();
+	if (!skel)
+		return -errno;
+	skel->rodata->cfg = *cfg;
+	bpf_program__set_autoload(skel->progs.flood_sink, false);
+	err = flood_bpf__load(skel);
+	if (err)
+		goto out;
+	bss = skel->bss;
+	before = now = arrived(sink);
+	sigaction(SIGALRM, &alarm, NULL);
+	if (ms)
+		setitimer(ITIMER_REAL, &timer, NULL);
+	err = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.flood), &opts);
+	if (ms && err == -EINTR)
+		err = 0;
+	if (err == -EINVAL)
+		fprintf(stderr, "flood: this takes Linux 5.18 or later\n");
+	if (err)
+		goto out;
+	do {
+		then = now;
+		now = arrived(sink);
+	} while (sink >= 0 && now.count - before.count < bss->sent && now.count != then.count &&
+		 !nanosleep(&pause, NULL));
+	last = bss->n_stamps ? bss->stamps[(bss->n_stamps - 1) % STAMPS] : 0;
+	last = now.last > last ? now.last : last;
+	printf("%llu %llu %llu %.2f\n", bss->sent, now.count - before.count, last - bss->first,
+	       median_slice(bss, cfg->slice));
+out:
+	flood_bpf__destroy(skel);
+	return err;
+}
+
+int main(int argc, char **argv)
+{
+	struct flood_config cfg = { .hosts = 1, .burst = BURST };
+	__u32 frames = 0, ms = 0;
+	int opt, err, sink = -1;
+	unsigned int ifindex;
+	cpu_set_t cpus;
+
+	while ((opt = getopt(argc, argv, "+n:g:t:h:a:i:u:s:c:")) != -1) {
+		switch (opt) {
+		case 'n':
+			frames = number(optarg, 0x7fffffff);
+			break;
+		case 'g':
+			cfg.gap = number(optarg, 1000000000);
+			break;
+		case 't':
+			ms = number(optarg, 3600000);
+			break;
+		case 'h':
+			cfg.hosts = number(optarg, 0x7fffffff);
+			break;
+		case 'a':
+			cfg.word_at = number(optarg, FRAME_MAX - 4);
+			break;
+		case 'i':
+			cfg.ip_checksum_at = number(optarg, FRAME_MAX - 2);
+			break;
+		case 'u':
+			cfg.udp_checksum_at = number(optarg, FRAME_MAX - 2);
+			break;
+		case 's':
+			sink = bpf_map_get_fd_by_id(number(optarg, 0xffffffff));
+			if (sink < 0) {
+				fprintf(stderr, "flood: map %s: %s\n", optarg, strerror(errno));
+				return 1;
+			}
+			break;
+		case 'c':
+			CPU_ZERO(&cpus);
+			CPU_SET(number(optarg, CPU_SETSIZE - 1), &cpus);
+			if (sched_setaffinity(0, sizeof(cpus), &cpus)) {
+				fprintf(stderr, "flood: CPU %s: %s\n", optarg, strerror(errno));
+				return 1;
+			}
+			break;
+		default:
+			fputs(usage, stderr);
+			return 2;
+		}
+	}
+	argc -= optind;
+	argv += optind;
+	if (argc < 2) {
+		fputs(usage, stderr);
+		return 2;
+	}
+	ifindex = if_nametoindex(argv[1]);
+	if (!ifindex) {
+		fprintf(stderr, "flood: %s: %s\n", argv[1], strerror(errno));
+		return 1;
+	}
+	libbpf_set_print(print);
+	if (argc == 2 && !strcmp(argv[0], "sink")) {
+		err = attach_sink(ifindex);
+	} else if (argc == 4 && !strcmp(argv[0], "send") && parse_frame(argv[3], &cfg)) {
+		cfg.action = !strcmp(argv[2], "pass") ? XDP_PASS : !strcmp(argv[2], "tx") ? XDP_TX : XDP_DROP;
+		cfg.step = PRIME % cfg.hosts;
+		/* A slice begins with a batch, when all frames before it have been forwarded. */
+		cfg.slice = ms || frames < 2 * SLICE ? BATCH : SLICE;
+		/* At a rate, what is not due yet counts as a run: the alarm ends it. */
+		err = send_frames(ifindex, &cfg, ms ? 0x7fffffff : frames, ms, sink);
+	} else {
+		fputs(usage, stderr);
+		return 2;
+	}
+	if (err)
+		fprintf(stderr, "flood: %s: %s\n", argv[0], strerror(-err));
+	return err ? 1 : 0;
+}
