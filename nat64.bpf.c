@@ -33,9 +33,9 @@ const volatile struct nat64_config cfg;
 
 #include "headers/verdict.h"
 #include "headers/pkt.h"
-#include "headers/vlan.h"
 #include "headers/csum.h"
 #include "headers/addr.h"
+#include "headers/vlan.h"
 #include "headers/state.h"
 #include "headers/parse.h"
 #include "headers/l4.h"
@@ -77,10 +77,14 @@ int nat64_6to4(struct __sk_buff *skb)
 	struct tag tag = {};
 	int act;
 
-	if (tagged && !take_tag(skb, &tag))
+	if (tagged && (!is_ours_tagged(skb) || !take_tag(skb, &tag)))
 		return TC_ACT_UNSPEC;
 	act = ingress(skb);
-	return tagged && !put_tag(skb, &tag) ? TC_ACT_SHOT : act;
+	if (!tagged)
+		return act;
+	if (!put_tag(skb, &tag))
+		return TC_ACT_SHOT;
+	return act == TC_ACT_OK ? arrive_again() : act;
 }
 
 /* Addresses that our routes lead here. */
