@@ -36,7 +36,7 @@ def svg(result):
                 f'<rect x="{LABEL}" y="{y + 3}" width="{x(row["ratio"]) - LABEL:.1f}" height="{LINE - 6}" '
                 f'fill="{COLOURS[row["subject"]]}"/>',
                 f'<text x="{x(row["ratio"]) + 6:.1f}" y="{y + 15}">{row["ratio"]:.2f}'
-                f'<tspan fill="#777777">  {amount(row)}</tspan></text>']
+                f'<tspan dx="8" fill="#777777">  {amount(row)}</tspan></text>']
     end = TOP + LINE * len(rows)
     out += [f'<line x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{TOP - 4}" y2="{end + 4}" stroke="#000000" '
             'stroke-dasharray="4 3"/>',
