@@ -25,6 +25,7 @@ BPFTOOL		?= $(shell for b in bpftool /usr/sbin/bpftool /usr/lib/linux-tools*/*/b
 			$$b version >/dev/null 2>&1 && echo $$b && break; done)
 CFLAGS		?= -O2 -g
 
+# jansson writes --json and --save piece by piece, and says line and column where --restore reads something wrong.
 LIBS	:= libbpf libmnl jansson
 WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
 Q	:= $(if $(V),,@)
