@@ -66,7 +66,6 @@ static __always_inline bool send_known(struct __sk_buff *skb, struct nat64_mappi
 {
 	union {
 		__u64 all;
-		__u32 w[2];
 		__u16 h[4];
 	} mac;
 	__u16 *to;

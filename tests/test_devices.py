@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from bpf import Translator
-from lab import Host, PYTHON, embed, standard, wait_for
+from lab import PYTHON, embed, standard, wait_for
 from paths import fetch, hops, ping, serve, v4_of
 
 H6, WEB, H4 = 'fc00:6::6', embed('192.0.2.2'), '192.0.2.2'
@@ -108,10 +108,8 @@ def not_here(why):
 
 
 @pytest.fixture(params=DEVICES)
-def hosts(request, lab, monkeypatch):
+def hosts(request, lab):
     """h6 and gw joined by devices of one kind, both called eth0, and h4 behind gw."""
-    monkeypatch.setattr(Host, 'snapshot', lambda host, all_of_it=Host.snapshot: {
-        re.sub(r'\w+_timer +[0-9.]+', '', line) for line in all_of_it(host)})      # a bridge's clocks run
     make, layer3 = DEVICES[request.param]
     h6, gw, h4 = lab.hosts('h6', 'gw', 'h4')
     try:

@@ -11,6 +11,7 @@ import pytest
 
 from bpf import Translator
 from lab import PYTHON, embed, standard, wait_for
+from paths import iperf
 
 WEB = embed('192.0.2.2')
 
@@ -96,14 +97,6 @@ def test_many_connections(nat, site):
 def module_nat(module_net):
     module_net[1].load()
     return module_net
-
-
-def iperf(server, client, target, *options):
-    s = server.start('iperf3', '-s', '-1')
-    server.listening(5201)
-    report = json.loads(client.run('iperf3', '-c', target, '--json', *options).stdout)
-    assert s.wait(20) == 0
-    return report['end']
 
 
 @pytest.mark.parametrize('options', [['-n', '30M'], ['-n', '30M', '-R'], ['-n', '30M', '-P', '4'],
