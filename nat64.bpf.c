@@ -123,4 +123,11 @@ int nat64_4to6(struct __sk_buff *skb)
 	return finish(NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
+/* With --fast, on the interfaces that IPv4 comes in by. */
+SEC("tc")
+int nat64_fast(struct __sk_buff *skb)
+{
+	return TC_ACT_UNSPEC;
+}
+
 char LICENSE[] SEC("license") = "GPL";

@@ -14,6 +14,7 @@
 #define NAT64_RT_PROTOCOL 64
 #define NAT64_PROG_6TO4	  "nat64_6to4" /* clsact ingress */
 #define NAT64_PROG_4TO6	  "nat64_4to6" /* clsact egress */
+#define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
 
 /* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a
  * reconfiguration; state of another version is not taken over. */
@@ -55,7 +56,8 @@ struct nat64_config {
 	__u8 tclass;
 	__u16 seed;	 /* random, for the identification of IPv4 packets */
 	__u8 has_static; /* 1: look into static6 and static4 */
-	__u8 pad[5];
+	__u8 fast;	 /* 1: past the IPv4 stack where nothing is unusual (--fast); never with .l3 */
+	__u8 pad[4];
 };
 
 /* State map "mappings": array, index = host part of the IPv4 address (host byte order), 2^(32 - v4_len) entries.
