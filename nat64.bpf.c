@@ -45,6 +45,7 @@ const volatile struct nat64_config cfg;
 #include "headers/xlat46.h"
 #include "headers/out.h"
 #include "headers/frag.h"
+#include "headers/fast.h"
 
 /* The last thing done with a packet of ours. */
 static __always_inline int finish(enum nat64_way way, int verdict, const struct pkt *p)
@@ -53,10 +54,11 @@ static __always_inline int finish(enum nat64_way way, int verdict, const struct 
 	return verdict == NAT64_PASS || p->answer ? p->act : TC_ACT_SHOT;
 }
 
-static __always_inline int ingress(struct __sk_buff *skb)
+static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
 {
 	const struct ipv6hdr *h;
 	struct pkt p;
+	int verdict;
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6))
 		return TC_ACT_UNSPEC;
@@ -67,7 +69,10 @@ static __always_inline int ingress(struct __sk_buff *skb)
 	/* ---- ours from here: translate, or drop and count ---- */
 	p.ip_len = p.answer = 0;
 	p.act = TC_ACT_OK;
-	return finish(NAT64_6TO4, translate64(skb, &p, h), &p);
+	verdict = translate64(skb, &p, h);
+	if (cfg.fast && !tagged && verdict == NAT64_PASS)
+		p.act = send_fast64(skb, &p);
+	return finish(NAT64_6TO4, verdict, &p);
 }
 
 SEC("tc")
@@ -79,7 +84,7 @@ int nat64_6to4(struct __sk_buff *skb)
 
 	if (tagged && (!is_ours_tagged(skb) || !take_tag(skb, &tag)))
 		return TC_ACT_UNSPEC;
-	act = ingress(skb);
+	act = ingress(skb, tagged);
 	if (!tagged)
 		return act;
 	if (!put_tag(skb, &tag))
@@ -96,12 +101,14 @@ static __always_inline bool is_ours4(__be32 v4)
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct nat64_mapping *m = NULL;
+	__u64 mac;
 	bool fits;
 
 	p->act = TC_ACT_OK;
 	TRY(translate46(skb, p, h, &m));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
-	if (!p->cut && (cfg.l3 || (fits && send_known(skb, m))))
+	mac = known_hop(m);
+	if (!p->cut && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
 	return hand_over(skb, p, send_with_care);
 }
@@ -123,11 +130,20 @@ int nat64_4to6(struct __sk_buff *skb)
 	return finish(NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
-/* With --fast, on the interfaces that IPv4 comes in by. */
+/* With --fast, on the interfaces that IPv4 comes in by. What is not usual goes on to the stack as it is, and to nat64_4to6
+ * if that is its way. */
 SEC("tc")
 int nat64_fast(struct __sk_buff *skb)
 {
-	return TC_ACT_UNSPEC;
+	bool usual = false;
+	struct pkt p;
+	int verdict;
+
+	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
+		return TC_ACT_UNSPEC;
+	p.ip_len = p.answer = 0;
+	verdict = translate_fast46(skb, &p, &usual);
+	return usual ? finish(NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -25,6 +25,9 @@
 #define NAT64_V4_LEN_MAX  31
 #define NAT64_TIMEOUT_MAX (10 * 365 * 86400) /* seconds */
 
+/* With --fast, the IPv4 next hops that each CPU remembers: entries of the map "hops4" for each possible CPU. */
+#define NAT64_HOPS4 16384
+
 /* An IPv6 address in network byte order, in the sizes that make its handling cheap. */
 union nat64_v6 {
 	__u8 b[16];

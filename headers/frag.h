@@ -160,6 +160,8 @@ __noinline int send_with_care(struct __sk_buff *skb)
 	}
 	if (p->cut)
 		TRY(cut(skb, p, &s->hop));
+	else if (!cfg.l3 && s->direct && write_mac(skb, 0, s->mac))
+		return NAT64_PASS;
 	p->act = send_to(&s->hop);
 	return NAT64_PASS;
 }

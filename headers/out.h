@@ -15,6 +15,8 @@ struct hop {
 struct sending {
 	struct bpf_fib_lookup fib;
 	struct hop hop;
+	__u64 mac;   /* of the next hop, if .direct */
+	bool direct; /* the next hop is on our own interface, and known: its MAC address is all that the packet needs */
 };
 
 struct {
@@ -24,6 +26,70 @@ struct {
 	__type(value, struct sending);
 } sending SEC(".maps");
 
+#define NEIGHBOURS 64 /* remembered on each CPU; of others that share a slot, the last */
+
+/* A next hop that the kernel has sent something to, of either family. */
+struct neighbour {
+	__u32 address[4]; /* as in struct bpf_fib_lookup */
+	__u32 ifindex;
+	__u32 pad;
+	__u64 tick;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NEIGHBOURS);
+	__type(key, __u32);
+	__type(value, struct neighbour);
+} neighbours SEC(".maps");
+
+/* The MAC address of our own interface: 6 bytes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} own_mac SEC(".maps");
+
+/* Is the next hop of `fib` one that the kernel itself has sent something to in the last quarter of a second? If not,
+ * it must now: its neighbour entries are kept, and their addresses verified, only while it sends by them. */
+static __always_inline bool is_neighbour_used(const struct bpf_fib_lookup *fib)
+{
+	__u32 slot = bpf_ntohl((__force __be32)(fib->ipv6_dst[0] ^ fib->ipv6_dst[3])) % NEIGHBOURS;
+	struct neighbour *n = bpf_map_lookup_elem(&neighbours, &slot);
+	__u64 now = bpf_jiffies64();
+
+	if (!n)
+		return false;
+	if (now - n->tick < cfg.hz / 4 && n->ifindex == fib->ifindex && n->address[0] == fib->ipv6_dst[0] &&
+	    n->address[1] == fib->ipv6_dst[1] && n->address[2] == fib->ipv6_dst[2] && n->address[3] == fib->ipv6_dst[3])
+		return true;
+	__builtin_memcpy(n->address, fib->ipv6_dst, sizeof(n->address));
+	n->ifindex = fib->ifindex;
+	n->tick = now;
+	return false;
+}
+
+/* A MAC address as a number whose first 6 bytes it is, for it can be read and written at once. */
+union mac {
+	__u64 all;
+	__u16 h[4];
+};
+
+/* Writes `mac` into the frame: at 0 the receiver, at 6 the sender. */
+static __always_inline bool write_mac(struct __sk_buff *skb, __u32 at, __u64 mac)
+{
+	union mac m = { .all = mac };
+	__u16 *to = pkt_at(skb, at, 6);
+
+	if (!to)
+		return false;
+	to[0] = m.h[0];
+	to[1] = m.h[1];
+	to[2] = m.h[2];
+	return true;
+}
+
 /* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
  * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `m` remembers its
  * MAC address; `m` may be NULL. */
@@ -31,7 +97,9 @@ static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, 
 				    struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
-	__u64 mac = 0;
+	union mac mac = {}, own = {};
+	__u32 zero = 0;
+	__u64 *o;
 	int ret;
 
 	__builtin_memset(fib, 0, sizeof(*fib));
@@ -51,35 +119,32 @@ static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, 
 	s->hop.ifindex = fib->ifindex;
 	s->hop.neigh.nh_family = 10;
 	__builtin_memcpy(s->hop.neigh.ipv6_nh, fib->ipv6_dst, sizeof(s->hop.neigh.ipv6_nh));
-	if (m && ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex) {
-		__builtin_memcpy(&mac, fib->dmac, sizeof(fib->dmac));
-		WRITE_ONCE(m->hop, mac);
+	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex;
+	if (!s->direct)
+		return NAT64_PASS;
+	__builtin_memcpy(&mac, fib->dmac, sizeof(fib->dmac));
+	s->mac = mac.all;
+	if (m) {
+		WRITE_ONCE(m->hop, mac.all);
 		WRITE_ONCE(m->hop_tick, bpf_jiffies64());
+	}
+	s->direct = is_neighbour_used(fib);
+	if (!s->direct) {
+		o = bpf_map_lookup_elem(&own_mac, &zero);
+		__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
+		if (o)
+			WRITE_ONCE(*o, own.all);
 	}
 	return NAT64_PASS;
 }
 
-/* Writes the MAC address that `m` remembers, and lets the packet go on as it is. Not for longer than a quarter of
- * a second: then a packet goes by find_hop again, and through the kernel's neighbour entry, which must see some traffic
- * to be kept. */
-static __always_inline bool send_known(struct __sk_buff *skb, struct nat64_mapping *m)
+/* The MAC address that `m` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop
+ * again. `m` may be NULL. */
+static __always_inline __u64 known_hop(const struct nat64_mapping *m)
 {
-	union {
-		__u64 all;
-		__u16 h[4];
-	} mac;
-	__u16 *to;
-
 	if (!m || bpf_jiffies64() - READ_ONCE(m->hop_tick) >= cfg.hz / 4)
-		return false;
-	mac.all = READ_ONCE(m->hop);
-	to = pkt_at(skb, 0, 6);
-	if (!to)
-		return false;
-	to[0] = mac.h[0];
-	to[1] = mac.h[1];
-	to[2] = mac.h[2];
-	return true;
+		return 0;
+	return READ_ONCE(m->hop);
 }
 
 /* What the program returns for a packet that goes to `hop`. */

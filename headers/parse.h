@@ -28,9 +28,10 @@ struct icmp {
  *	struct pkt                      .frag_off (bytes), .more, .frag (a fragment), .df
  */
 struct pkt {
-	__u32 l4_off;	     /* transport header, from skb->data */
-	__u32 l4_len;	     /* its length with all that follows, bytes */
-	__u32 ip_len;	     /* the whole IP packet */
+	__u32 l4_off; /* transport header, from skb->data */
+	__u32 l4_len; /* its length with all that follows, bytes */
+	__u32 ip_len; /* the whole IP packet */
+	__u32 wire;   /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
 	__u16 ext_len;	     /* extension headers (with the fragment header) or IPv4 options, bytes */
 	__u16 frag_off;	     /* bytes */
 	__u16 segments_left; /* where that field of a routing header is that cannot be skipped */

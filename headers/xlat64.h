@@ -173,7 +173,6 @@ static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, con
 {
 	struct iphdr new;
 	int verdict;
-	__u32 wire;
 
 	if (l3_off() + IP6_HEADER + bpf_ntohs(h->payload_len) > skb->len)
 		return NAT64_DROP_TRUNCATED;
@@ -186,9 +185,9 @@ static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, con
 	if (p->icmp_error)
 		return hand_over(skb, p, icmp_error64);
 	TRY(source64(skb, p));
-	wire = wire_length64(skb, p);
+	p->wire = wire_length64(skb, p);
 	TRY(transport64(skb, p));
-	header64(p, wire, &new);
+	header64(p, p->wire, &new);
 	return replace64(skb, &new, p->ext_len);
 }
 

@@ -15,6 +15,9 @@
 
 #define LOG_STATS 4 /* BPF_LOG_STATS, kernel/bpf/verifier.c: only the summary */
 #define LOG_SIZE  (64 * 1024)
+#define PROGRAMS  3
+
+static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6, NAT64_PROG_FAST };
 
 static int print(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -44,20 +47,25 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all)
 		.set_tclass = all,
 		.tclass = 0x20,
 		.has_static = all,
+		.fast = all && !l3,
 	};
 
 	return cfg;
 }
 
-static enum nat64_way way_of(const struct bpf_program *prog)
+static int number_of(const struct bpf_program *prog)
 {
-	return strcmp(bpf_program__name(prog), NAT64_PROG_6TO4) ? NAT64_4TO6 : NAT64_6TO4;
+	int i = 0;
+
+	while (strcmp(bpf_program__name(prog), NAMES[i]))
+		i++;
+	return i;
 }
 
 /* Loads the programs; raises max[] to the verifier's numbers. */
-static int verify(struct nat64_config cfg, unsigned int max[NAT64_WAYS])
+static int verify(struct nat64_config cfg, unsigned int max[PROGRAMS])
 {
-	static char logs[NAT64_WAYS][LOG_SIZE];
+	static char logs[PROGRAMS][LOG_SIZE];
 	struct nat64_bpf *skel = nat64_bpf__open();
 	struct bpf_program *prog;
 	int err;
@@ -67,12 +75,12 @@ static int verify(struct nat64_config cfg, unsigned int max[NAT64_WAYS])
 	skel->rodata->cfg = cfg;
 	bpf_object__for_each_program(prog, skel->obj) {
 		bpf_program__set_log_level(prog, LOG_STATS);
-		bpf_program__set_log_buf(prog, logs[way_of(prog)], LOG_SIZE);
-		logs[way_of(prog)][0] = 0;
+		bpf_program__set_log_buf(prog, logs[number_of(prog)], LOG_SIZE);
+		logs[number_of(prog)][0] = 0;
 	}
 	err = nat64_bpf__load(skel);
 	bpf_object__for_each_program(prog, skel->obj) {
-		const char *log = logs[way_of(prog)], *line = strstr(log, "processed ");
+		const char *log = logs[number_of(prog)], *line = strstr(log, "processed ");
 		unsigned int n = line ? strtoul(line + strlen("processed "), NULL, 10) : 0;
 
 		if (!n)
@@ -80,8 +88,8 @@ static int verify(struct nat64_config cfg, unsigned int max[NAT64_WAYS])
 		if (err)
 			fprintf(stderr, "%s, NAT64 prefix /%u%s:\n%s\n", bpf_program__name(prog), cfg.v6_len,
 				cfg.l3 ? ", layer 3" : "", log);
-		if (n > max[way_of(prog)])
-			max[way_of(prog)] = n;
+		if (n > max[number_of(prog)])
+			max[number_of(prog)] = n;
 	}
 	nat64_bpf__destroy(skel);
 	return err;
@@ -90,7 +98,7 @@ static int verify(struct nat64_config cfg, unsigned int max[NAT64_WAYS])
 int main(void)
 {
 	static const __u32 lengths[] = { 32, 40, 48, 56, 64, 96 };
-	unsigned int max[NAT64_WAYS] = { 0 };
+	unsigned int max[PROGRAMS] = { 0 };
 
 	libbpf_set_print(print);
 	/* What can be switched takes all its values with one prefix length only: there are slow machines. */
@@ -99,6 +107,7 @@ int main(void)
 			if (lengths[i] == 96 || kind == i % 4)
 				if (verify(config(lengths[i], kind & 1, kind & 2), max))
 					return 1;
-	printf("%s %u\n%s %u\n", NAT64_PROG_6TO4, max[NAT64_6TO4], NAT64_PROG_4TO6, max[NAT64_4TO6]);
+	for (int i = 0; i < PROGRAMS; i++)
+		printf("%s %u\n", NAMES[i], max[i]);
 	return 0;
 }

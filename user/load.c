@@ -190,6 +190,8 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o)
 	int err = bpf_map__set_max_entries(skel->maps.mappings, addresses);
 
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
+	if (skel->rodata->cfg.fast)
+		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * libbpf_num_possible_cpus());
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static4, statics);
 	return err ? err : bpf_map__set_max_entries(skel->maps.allowed, at_least_one(o->n_allowed));

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* fast.h - --fast: from interface to interface, past the IPv4 stack and what hangs on it (netfilter, rp_filter)
+ *
+ *	nat64_6to4, ingress of our interface        translate64, send_fast64 -> where the IPv4 route leads
+ *	nat64_fast, ingress of the IPv4 interfaces  translate_fast46         -> our interface
+ *
+ * Only what is usual goes this way: packets that are not too long, with TTL to spare, to a next hop that is known. All
+ * else takes the ordinary way, meets the stack, and is answered, fragmented, delivered or dropped by it. So does one
+ * packet to each next hop four times a second, for the reason that is_neighbour_used() has. Routes are looked up four
+ * times a second for each pair of hosts.
+ */
+#ifndef NAT64_FAST_H
+#define NAT64_FAST_H
+
+#include "frag.h"
+
+/* Where packets from `saddr` to `daddr` go, as the routing table had it at `tick` (jiffies). */
+struct hop4 {
+	__be32 saddr, daddr;
+	__u32 tos;
+	__u32 ifindex;
+	__u32 mtu; /* the length that is known to fit, bytes */
+	__u8 macs[12];
+	__u64 tick;
+};
+
+/* Each CPU has NAT64_HOPS4 entries of its own, and nobody else's to wait for. Not a per-CPU map: that would be one
+ * allocation for each entry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* set when loaded */
+	__type(key, __u32);
+	__type(value, struct hop4);
+} hops4 SEC(".maps");
+
+/* The stack has more to say about packets that are not for us, routed by mark, or on their way to a VLAN interface. */
+static __always_inline bool is_usual(const struct __sk_buff *skb)
+{
+	return skb->pkt_type == 0 /* PACKET_HOST */ && !skb->mark && !skb->vlan_present;
+}
+
+/* Looks up the route of `p` for `hop`. False: let the stack have the packet. */
+static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p, __u32 tos, struct hop4 *hop)
+{
+	__u32 zero = 0;
+	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
+	struct bpf_fib_lookup *fib;
+
+	if (!s)
+		return false;
+	fib = &s->fib;
+	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->family = 2; /* AF_INET */
+	fib->ifindex = cfg.ifindex;
+	fib->l4_protocol = p->proto;
+	fib->tot_len = p->wire;
+	fib->tos = tos;
+	fib->ipv4_src = p->saddr4;
+	fib->ipv4_dst = p->daddr4;
+	if (bpf_fib_lookup(skb, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == cfg.ifindex ||
+	    !is_neighbour_used(fib))
+		return false;
+	hop->saddr = p->saddr4;
+	hop->daddr = p->daddr4;
+	hop->tos = tos;
+	hop->ifindex = fib->ifindex;
+	hop->mtu = fib->tot_len; /* since 5.12 the MTU of the route, before: what was asked */
+	__builtin_memcpy(hop->macs, fib->dmac, sizeof(fib->dmac));
+	__builtin_memcpy(hop->macs + sizeof(fib->dmac), fib->smac, sizeof(fib->smac));
+	hop->tick = bpf_jiffies64();
+	return true;
+}
+
+/* 6→4: sends a translated packet on. Returns what the program returns: TC_ACT_OK if the stack is to have it. */
+static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u32 tos = cfg.set_tos ? cfg.tos : p->tos, hash = bpf_ntohl(p->saddr4) ^ bpf_ntohl(p->daddr4), slot, check;
+	struct hop4 *hop;
+	struct iphdr *h;
+	void *frame;
+
+	if (p->ttl <= 1 || p->icmp_error || !is_usual(skb) || (skb->gso_size && p->proto != IPPROTO_TCP))
+		return TC_ACT_OK;
+	slot = bpf_get_smp_processor_id() * NAT64_HOPS4 + (hash ^ hash >> 14) % NAT64_HOPS4;
+	hop = bpf_map_lookup_elem(&hops4, &slot);
+	if (!hop)
+		return TC_ACT_OK;
+	if ((hop->saddr != p->saddr4 || hop->daddr != p->daddr4 || hop->tos != tos || hop->mtu < p->wire ||
+	     bpf_jiffies64() - hop->tick >= cfg.hz / 4) &&
+	    !find_hop4(skb, p, tos, hop))
+		return TC_ACT_OK;
+	frame = pkt_at(skb, 0, ETH_HEADER + sizeof(*h));
+	if (!frame)
+		return TC_ACT_OK;
+	__builtin_memcpy(frame, hop->macs, sizeof(hop->macs));
+	h = frame + ETH_HEADER;
+	h->ttl--;
+	check = (__force __u16)h->check + (__force __u16)bpf_htons(0x0100); /* RFC 1624 */
+	h->check = (__force __sum16)(check + (check >= 0xffff));
+	return bpf_redirect(hop->ifindex, 0);
+}
+
+/* 4→6: a whole packet with nothing but a header before its payload, and nothing behind it. ICMP can do without speed. */
+static __always_inline bool is_usual46(const struct __sk_buff *skb, const struct iphdr *h)
+{
+	return h->version == 4 && h->ihl == 5 && h->ttl > 1 && !(h->frag_off & bpf_htons(0x3fff)) &&
+	       h->protocol != IPPROTO_ICMP && skb->len == ETH_HEADER + (__u32)bpf_ntohs(h->tot_len) && is_usual(skb);
+}
+
+/* Does it fit our link as it is, or in the segments that it stands for? */
+static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
+{
+	__u8 doff;
+
+	if (!skb->gso_size)
+		return IP6_HEADER + p->l4_len <=
+		       (p->df || cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu);
+	return p->df && p->proto == IPPROTO_TCP && pkt_load(skb, p->l4_off + 12, &doff, 1) == NAT64_PASS &&
+	       IP6_HEADER + (doff >> 4) * 4 + skb->gso_size <= cfg.mtu;
+}
+
+/* 4→6, of a packet that has just arrived by Ethernet. `*usual`: whether it is ours to send or to drop; if not, it is as
+ * it was. */
+static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p, bool *usual)
+{
+	const struct iphdr *h = pkt_at(skb, ETH_HEADER, sizeof(*h));
+	struct nat64_mapping *m = NULL;
+	struct header6 new;
+	__u32 zero = 0;
+	__u64 *own, to;
+
+	*usual = false;
+	if (!h || !in_pool(h->daddr) || !is_usual46(skb, h))
+		return NAT64_PASS;
+	TRY(parse4(p, h, ETH_HEADER, skb->len - ETH_HEADER));
+	TRY(check_l4_4(skb, p));
+	TRY(addresses46(p, &m));
+	to = known_hop(m);
+	own = bpf_map_lookup_elem(&own_mac, &zero);
+	if (!to || !own || !*own || !fits46(skb, p))
+		return NAT64_PASS;
+
+	*usual = true;
+	p->act = bpf_redirect(cfg.ifindex, 0);
+	TRY(transport46(skb, p));
+	p->ttl--;
+	header46(p, &new);
+	TRY(replace46(skb, 0));
+	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip)));
+	return write_mac(skb, 0, to) && write_mac(skb, 6, READ_ONCE(*own)) ? NAT64_PASS : NAT64_DROP_NO_MEMORY;
+}
+
+#endif
