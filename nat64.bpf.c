@@ -48,10 +48,10 @@ const volatile struct nat64_config cfg;
 #include "headers/fast.h"
 
 /* The last thing done with a packet of ours. */
-static __always_inline int finish(enum nat64_way way, int verdict, const struct pkt *p)
+static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int verdict, const struct pkt *p)
 {
 	count(way, verdict, p->ip_len);
-	return verdict == NAT64_PASS || p->answer ? p->act : TC_ACT_SHOT;
+	return verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
 }
 
 static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
@@ -67,12 +67,12 @@ static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
-	p.ip_len = p.answer = 0;
+	p.ip_len = p.rest = 0;
 	p.act = TC_ACT_OK;
 	verdict = translate64(skb, &p, h);
 	if (cfg.fast && !tagged && verdict == NAT64_PASS)
 		p.act = send_fast64(skb, &p);
-	return finish(NAT64_6TO4, verdict, &p);
+	return finish(skb, NAT64_6TO4, verdict, &p);
 }
 
 SEC("tc")
@@ -126,12 +126,12 @@ int nat64_4to6(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
-	p.ip_len = p.answer = 0;
-	return finish(NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
+	p.ip_len = p.rest = 0;
+	return finish(skb, NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
 /* With --fast, on the interfaces that IPv4 comes in by. What is not usual goes on to the stack as it is, and to nat64_4to6
- * if that is its way. */
+ * if that is its way: also all that is dropped with an answer. */
 SEC("tc")
 int nat64_fast(struct __sk_buff *skb)
 {
@@ -141,9 +141,9 @@ int nat64_fast(struct __sk_buff *skb)
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	p.ip_len = p.answer = 0;
+	p.ip_len = p.rest = 0;
 	verdict = translate_fast46(skb, &p, &usual);
-	return usual ? finish(NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
+	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "GPL";

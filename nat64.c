@@ -38,6 +38,8 @@ static const struct option_spec OPTIONS[] = {
 	  .in_file = true },
 	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
 	  FIELD(icmp_src), .in_file = true },
+	{ 0, "icmp-rate", "N", "ICMP errors of its own a second (default 100)", parse_rate, FIELD(icmp_rate),
+	  .in_file = true },
 	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment DF=0 packets to this (default 1280)", parse_mtu,
 	  FIELD(lowest_ipv6_mtu), .in_file = true },
 	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict),
@@ -66,6 +68,7 @@ static const struct options DEFAULTS = {
 	.v6_prefix = { { .b = { 0x00, 0x64, 0xff, 0x9b } }, 96 },
 	.timeout = 7200,
 	.lowest_ipv6_mtu = 1280,
+	.icmp_rate = 100,
 };
 
 static void help(void)

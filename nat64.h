@@ -24,6 +24,7 @@
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
 #define NAT64_V4_LEN_MAX  31
 #define NAT64_TIMEOUT_MAX (10 * 365 * 86400) /* seconds */
+#define NAT64_RATE_MAX	  1000000
 
 /* With --fast, the IPv4 next hops that each CPU remembers: entries of the map "hops4" for each possible CPU. */
 #define NAT64_HOPS4 16384
@@ -51,6 +52,7 @@ struct nat64_config {
 	__u32 fresh;   /* what is not older need not be looked up or written again: a second or less (jiffies) */
 	__u32 lowest_ipv6_mtu; /* RFC 7915 section 4.1: DF=0 packets are cut to this; >= 1280 */
 	__be32 icmp_src;       /* RFC 6791: IPv4 source of ICMP errors from unmapped routers */
+	__u32 icmp_rate;       /* ICMP errors of our own, a second and CPU, for each family */
 	__u8 l3;	       /* 1: the interface has no Ethernet header (tun, WireGuard, ppp) */
 	__u8 wkp_strict;       /* 1: enforce RFC 6052 section 3.1 */
 	__u8 set_tos;	       /* 1: IPv4 TOS is .tos instead of the traffic class (RFC 7915 section 5.1) */

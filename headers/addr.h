@@ -118,6 +118,14 @@ static __always_inline bool v4_illegal(__be32 v4)
 	return a >= 0xe0000000 || v4_in(a, 0, 8) || v4_in(a, 0x7f000000, 8) || v4_in(a, 0xa9fe0000, 16);
 }
 
+/* Multicast or the limited broadcast. */
+static __always_inline bool v4_is_group(__be32 v4)
+{
+	__u32 a = bpf_ntohl(v4);
+
+	return v4_in(a, 0xe0000000, 4) || a == 0xffffffff;
+}
+
 /* Multicast, link-local, unspecified, loopback, IPv4-mapped, or itself a translated address. */
 static __always_inline bool v6_illegal(const union nat64_v6 *a)
 {

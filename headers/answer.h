@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* answer.h - the ICMP errors that the translator itself must send: about a source route (RFC 7915 section 4.1) and
- * about a routing header (section 5.1). Those about TTL and MTU come from the IPv4 stack.
+/* answer.h - the ICMP errors that the translator itself sends about what it drops (RFC 7915 sections 4.1, 4.4, 5.1 and
+ * 5.4). Those about TTL and most of those about the MTU come from the IPv4 stack.
+ *
+ *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from
+ *	4→6, dropped as IPv4: ICMP, which comes back in through the interface, and the IPv4 stack takes it to the sender
+ *	4→6, dropped when it had become IPv6, for want of a way: ICMPv6 to the sender's address in the NAT64 prefix, which
+ *	     comes back in likewise, and is translated like that of any router
  *
  * The packet in error becomes the answer: as much of it as fits stays behind new headers. Its source is the address
  * that the packet was for, which is the translator's to answer for. The packet is a drop all the same.
@@ -8,38 +13,63 @@
 #ifndef NAT64_ANSWER_H
 #define NAT64_ANSWER_H
 
+#include <linux/if_packet.h>
+
 #include "l4.h"
 
 #define ICMP4_ERROR_MAX	 576  /* whole IPv4 packet, RFC 1812 section 4.3.2.3 */
 #define ICMP6_ERROR_MAX	 1280 /* whole IPv6 packet, RFC 4443 section 2.4 (c) */
-#define ANSWERS_A_SECOND 100  /* on each CPU; RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8 */
 #define ANSWER_TTL	 64
+#define BACK_AND_FORTH	 504
+#define SHARE		 10  /* one source gets a tenth of the answers at most */
+#define SOURCES		 256 /* sources told apart by a hash of so many values */
+#define ICMP_ERROR(t, c) ((t) << 8 | (c))
+#define SILENT		 0 /* what ICMP_ERROR() is not */
 
+/* Token buckets of cfg.icmp_rate a second, and a second's worth at a time (RFC 4443 section 2.4 (f), RFC 1812 section
+ * 4.3.2.8). Each is one number: the time when it is full again, in jiffies times cfg.icmp_rate, so that a token is
+ * worth cfg.hz. */
 struct answers {
-	__u64 second;
-	__u32 sent;
+	__u64 all;
+	__u64 of_source[SOURCES]; /* of these a token is worth SHARE times as much */
 };
 
+/* One of each CPU for IPv6, [0], and IPv4, [1]: a flood on one side leaves the other its answers. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct answers);
 } answers SEC(".maps");
 
-static __always_inline bool may_answer(void)
+/* Is there a token for `source`, a hash? Taken from the buckets only if `take`, when an answer is certain. */
+static __always_inline bool may_answer(__u32 family, __u32 source, bool take)
 {
-	__u64 second = bpf_ktime_get_boot_ns() / SECOND;
-	__u32 zero = 0;
-	struct answers *a = bpf_map_lookup_elem(&answers, &zero);
+	__u64 now = bpf_jiffies64() * cfg.icmp_rate, room = (__u64)cfg.icmp_rate * cfg.hz, all, one;
+	struct answers *a = bpf_map_lookup_elem(&answers, &family);
 
-	if (!a)
+	if (!cfg.icmp_rate || !a)
 		return false;
-	if (a->second != second) {
-		a->second = second;
-		a->sent = 0;
+	source &= SOURCES - 1;
+	all = (a->all > now ? a->all : now) + cfg.hz;
+	one = (a->of_source[source] > now ? a->of_source[source] : now) + cfg.hz * SHARE;
+	if (all > now + room || one > now + (cfg.icmp_rate > SHARE ? room : cfg.hz * SHARE))
+		return false;
+	if (take) {
+		a->all = all;
+		a->of_source[source] = one;
 	}
-	return a->sent++ < ANSWERS_A_SECOND;
+	return true;
+}
+
+static __always_inline __u32 hash_of(__u32 w)
+{
+	return w * 0x9e3779b1 >> 24;
+}
+
+static __always_inline __u32 hash_of_v6(const union nat64_v6 *a)
+{
+	return hash_of((__force __u32)(a->w[0] ^ a->w[1] ^ a->w[2] ^ a->w[3]));
 }
 
 /* Turns the frame round. The kernel sent it with our own address as its source, or received it from a neighbour. */
@@ -55,117 +85,225 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* Cuts the packet to `max` bytes, and makes room for an ICMP header and a second IP header of `header` bytes behind the
- * first. Its length then. */
-static __always_inline int make_room(struct __sk_buff *skb, __u32 len, __u32 max, __u32 header, __u32 *total)
+/* Makes the packet, whose IP header has `header` bytes, the frame of its answer: `quote` bytes of it behind room for as
+ * long a header and that of ICMP.
+ *
+ * A checksum that was left to the network card must be forgotten, or the card would write it into the middle of the
+ * answer. The kernel forgets it when the place where the sum starts is cut off (before 6.4 it looks before it cuts, so
+ * we cut twice). BACK_AND_FORTH is more than any headers of a local sender, and less than what any MTU lets be. */
+static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 header)
 {
-	__u32 more = header + sizeof(struct icmp);
+	__u32 zero = 0, l3 = l3_off(), more = header + sizeof(struct icmp), len = pkt_bounded(quote, SCRATCH);
+	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
 
-	len = len < max - more ? len : max - more;
-	if (l3_off() + len < skb->len && bpf_skb_change_tail(skb, l3_off() + len, 0))
+	if (!b || bpf_skb_load_bytes(skb, l3, b, len))
+		return NAT64_DROP_TRUNCATED;
+	if (bpf_skb_change_tail(skb, l3 + header + BACK_AND_FORTH, 0))
 		return NAT64_DROP_NO_MEMORY;
-	*total = len + more;
-	return pkt_adjust(skb, more);
+	TRY(pkt_adjust(skb, -(BACK_AND_FORTH - 8)));
+	TRY(pkt_adjust(skb, -8));
+	TRY(pkt_adjust(skb, BACK_AND_FORTH));
+	if (bpf_skb_change_tail(skb, l3 + more + len, 0))
+		return NAT64_DROP_NO_MEMORY;
+	return bpf_skb_store_bytes(skb, l3 + more, b, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* No error about an error, nor about a redirect (RFC 4443 section 2.4 (e)). */
-static __always_inline bool is_icmp6_error(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
+/* Writes the ICMP header at `at`, with its checksum over `len` bytes from there on and `pseudo`. */
+static __always_inline int finish_icmp(struct __sk_buff *skb, __u32 at, __u32 len, struct icmp *icmp, csum_t pseudo)
 {
-	__u8 type;
+	int sum;
 
-	p->proto = h->nexthdr;
-	if (walk_ext_headers(skb, p, l3_off(), true) != NAT64_PASS || p->proto != IPPROTO_ICMPV6 || p->frag_off)
-		return false;
-	if (pkt_load(skb, l3_off() + IP6_HEADER + p->ext_len, &type, 1) != NAT64_PASS)
-		return false;
-	return type < 128 || type == 137;
+	TRY(pkt_store(skb, at, icmp, sizeof(*icmp)));
+	sum = range_sum(skb, at, len);
+	if (sum < 0)
+		return NAT64_DROP_TRUNCATED;
+	icmp->check = csum_finish(sum + pseudo);
+	return pkt_store(skb, at, icmp, sizeof(*icmp));
 }
 
-/* The same for IPv4, where later fragments are not answered either (RFC 1812 section 4.3.2.7). */
-static __always_inline bool no_answer4(struct __sk_buff *skb, const struct pkt *p)
+/* RFC 4443 section 2.4 (e): no error about an error, nor about a redirect. Nor about later fragments: that about the
+ * first says it all. What cannot be walked to its end is no error as far as we know. */
+static __always_inline bool no_answer6(struct __sk_buff *skb, struct pkt *p)
 {
+	int verdict = walk_ext_headers(skb, p, l3_off(), true);
 	__u8 type;
 
 	if (p->frag_off)
 		return true;
-	return p->proto == IPPROTO_ICMP && pkt_load(skb, p->l4_off, &type, 1) == NAT64_PASS && is_icmp4_error(type);
+	if (verdict != NAT64_PASS || p->proto != IPPROTO_ICMPV6 || p->ip_len <= IP6_HEADER + p->ext_len ||
+	    pkt_load(skb, l3_off() + IP6_HEADER + p->ext_len, &type, 1) != NAT64_PASS)
+		return false;
+	return type < 128 || type == 137;
 }
 
-/* Answers an IPv6 packet that has a routing header with a Parameter Problem. */
-__noinline int answer6(struct __sk_buff *skb)
+/* RFC 1812 section 4.3.2.7. */
+static __always_inline bool no_answer4(struct __sk_buff *skb, const struct iphdr *h)
+{
+	__u8 type;
+
+	if (v4_illegal(h->saddr) || h->frag_off & bpf_htons(0x1fff))
+		return true;
+	return h->protocol == IPPROTO_ICMP && bpf_ntohs(h->tot_len) > h->ihl * 4 &&
+	       pkt_load(skb, l3_off() + h->ihl * 4, &type, 1) == NAT64_PASS && is_icmp4_error(type);
+}
+
+/* Answers an IPv6 packet: one that came, or one that was an IPv4 packet, which has its source inside the NAT64 prefix.
+ * `error`: ICMP_ERROR(). What the program returns then. */
+__noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 {
 	struct pkt *p = handed_over();
-	struct icmp icmp = { .type = 4 };
-	struct ipv6hdr old, new = {};
-	__u32 l3 = l3_off(), len;
-	csum_t sum;
-	int s;
+	const struct ipv6hdr *h = pkt_at(skb, l3_off(), sizeof(*h));
+	struct icmp icmp = { .type = error >> 8, .code = error };
+	__u32 source, quote, len;
+	struct ipv6hdr new = {};
+	bool was_ipv4;
+	csum_t pseudo;
 
-	if (!p)
-		return NAT64_DROP_NO_MEMORY;
-	icmp.rest = bpf_htonl(p->segments_left);
-	TRY(pkt_load(skb, l3, &old, sizeof(old)));
-	if (v6_illegal(&p->saddr6) || is_icmp6_error(skb, p, &old) || !may_answer())
-		return NAT64_DROP_ROUTING;
-	TRY(make_room(skb, p->ip_len, ICMP6_ERROR_MAX, IP6_HEADER, &len));
+	if (!p || !h)
+		return TC_ACT_SHOT;
+	__builtin_memcpy(&p->saddr6, &h->saddr, sizeof(p->saddr6));
+	source = hash_of_v6(&p->saddr6);
+	if (!may_answer(0, source, false))
+		return TC_ACT_SHOT;
+	__builtin_memcpy(&p->daddr6, &h->daddr, sizeof(p->daddr6));
+	was_ipv4 = !in_nat64_prefix(&p->daddr6);
+	if (!was_ipv4 && (v6_illegal(&p->saddr6) || v4_is_group(v4_of(&p->daddr6))))
+		return TC_ACT_SHOT;
+	p->proto = h->nexthdr;
+	p->ip_len = IP6_HEADER + bpf_ntohs(h->payload_len);
+	p->frag_off = 0;
+	if (no_answer6(skb, p) || !may_answer(0, source, true))
+		return TC_ACT_SHOT;
+
+	len = IP6_HEADER + sizeof(icmp);
+	quote = p->ip_len < ICMP6_ERROR_MAX - len ? p->ip_len : ICMP6_ERROR_MAX - len;
+	len = sizeof(icmp) + quote;
+	if (make_room(skb, quote, IP6_HEADER) != NAT64_PASS)
+		return TC_ACT_SHOT;
 	*(__be32 *)&new = bpf_htonl(6 << 28);
-	new.payload_len = bpf_htons(len - IP6_HEADER);
+	new.payload_len = bpf_htons(len);
 	new.nexthdr = IPPROTO_ICMPV6;
 	new.hop_limit = ANSWER_TTL;
-	new.saddr = old.daddr;
-	new.daddr = old.saddr;
-	TRY(pkt_store(skb, l3, &new, sizeof(new)));
-	TRY(pkt_store(skb, l3 + IP6_HEADER, &icmp, sizeof(icmp)));
-	TRY(pkt_store(skb, l3 + IP6_HEADER + sizeof(icmp), &old, sizeof(old)));
-	s = range_sum(skb, l3 + IP6_HEADER, len - IP6_HEADER);
-	if (s < 0)
-		return NAT64_DROP_TRUNCATED;
-	sum = s + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len - IP6_HEADER, IPPROTO_ICMPV6);
-	icmp.check = csum_finish(sum);
-	TRY(pkt_store(skb, l3 + IP6_HEADER, &icmp, sizeof(icmp)));
-	TRY(turn_frame(skb));
-	p->answer = 1;
-	p->act = bpf_redirect(cfg.ifindex, 0);
-	return NAT64_DROP_ROUTING;
+	__builtin_memcpy(&new.saddr, &p->daddr6, sizeof(new.saddr));
+	__builtin_memcpy(&new.daddr, &p->saddr6, sizeof(new.daddr));
+	icmp.rest = bpf_htonl(rest);
+	pseudo = csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len, IPPROTO_ICMPV6);
+	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
+	    finish_icmp(skb, l3_off() + IP6_HEADER, len, &icmp, pseudo) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
+		return TC_ACT_SHOT;
+	return bpf_redirect(cfg.ifindex, was_ipv4 ? BPF_F_INGRESS : 0);
 }
 
-/* Answers an IPv4 packet on its way out with Source Route Failed: it comes back in through the same interface, where
- * the route of its source is, and the IPv4 stack takes it to its destination. */
-__noinline int answer4(struct __sk_buff *skb)
+/* Answers an IPv4 packet on its way out: the route of the answer's source leads to the interface through which it comes
+ * back in. */
+__noinline int answer4(struct __sk_buff *skb, __u32 error)
 {
-	struct pkt *p = handed_over();
-	struct icmp icmp = { .type = 3, .code = 5 };
-	struct iphdr old, new = {};
-	__u32 l3 = l3_off(), len;
-	int s;
+	const struct iphdr *h = pkt_at(skb, l3_off(), sizeof(*h));
+	struct icmp icmp = { .type = error >> 8, .code = error };
+	__u32 source, quote, len;
+	struct iphdr new = {};
 
-	if (!p)
-		return NAT64_DROP_NO_MEMORY;
-	if (v4_illegal(p->saddr4) || no_answer4(skb, p) || !may_answer())
-		return NAT64_DROP_SOURCE_ROUTE;
-	TRY(pkt_load(skb, l3, &old, sizeof(old)));
-	TRY(make_room(skb, p->ip_len, ICMP4_ERROR_MAX, IP4_HEADER, &len));
+	if (!h)
+		return TC_ACT_SHOT;
+	source = hash_of((__force __u32)h->saddr);
+	if (!may_answer(1, source, false))
+		return TC_ACT_SHOT;
+	quote = bpf_ntohs(h->tot_len);
+	new.saddr = h->daddr;
+	new.daddr = h->saddr;
+	/* RFC 7915 section 4.2: IGMP is dropped silently. */
+	if (h->protocol == IPPROTO_IGMP_ || no_answer4(skb, h) || !may_answer(1, source, true))
+		return TC_ACT_SHOT;
+
+	len = IP4_HEADER + sizeof(icmp);
+	quote = quote < ICMP4_ERROR_MAX - len ? quote : ICMP4_ERROR_MAX - len;
+	len = sizeof(icmp) + quote;
+	if (make_room(skb, quote, IP4_HEADER) != NAT64_PASS)
+		return TC_ACT_SHOT;
 	new.version = 4;
 	new.ihl = 5;
 	new.tos = 0xc0; /* internetwork control, RFC 1812 section 4.3.2.5 */
-	new.tot_len = bpf_htons(len);
+	new.tot_len = bpf_htons(IP4_HEADER + len);
 	new.ttl = ANSWER_TTL;
 	new.protocol = IPPROTO_ICMP;
-	new.saddr = old.daddr;
-	new.daddr = old.saddr;
 	new.check = csum_iphdr(&new);
-	TRY(pkt_store(skb, l3, &new, sizeof(new)));
-	TRY(pkt_store(skb, l3 + IP4_HEADER, &icmp, sizeof(icmp)));
-	TRY(pkt_store(skb, l3 + IP4_HEADER + sizeof(icmp), &old, sizeof(old)));
-	s = range_sum(skb, l3 + IP4_HEADER, len - IP4_HEADER);
-	if (s < 0)
-		return NAT64_DROP_TRUNCATED;
-	icmp.check = csum_finish(s);
-	TRY(pkt_store(skb, l3 + IP4_HEADER, &icmp, sizeof(icmp)));
-	TRY(turn_frame(skb));
-	p->answer = 1;
-	p->act = bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
-	return NAT64_DROP_SOURCE_ROUTE;
+	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
+	    finish_icmp(skb, l3_off() + IP4_HEADER, len, &icmp, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
+		return TC_ACT_SHOT;
+	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
+}
+
+/* What an IPv6 packet is answered with: RFC 7915 section 5.4, type 1 code 1 unless that, section 5.1 or RFC 6146
+ * (sections 3.4, 3.5) say otherwise. What is not listed is dropped silently: illegal sources, contradictory headers,
+ * messages of ICMP that section 5.2 wants to be, and what passes by itself. */
+static __always_inline __u32 error_about64(int reason)
+{
+	switch (reason) {
+	case NAT64_DROP_DST_ILLEGAL:
+	case NAT64_DROP_NON_GLOBAL:
+	case NAT64_DROP_NOT_ALLOWED:
+	case NAT64_DROP_EXT_HEADER:
+	case NAT64_DROP_FRAG_ICMP:
+		return ICMP_ERROR(1, 1); /* communication with destination administratively prohibited */
+	case NAT64_DROP_POOL_FULL:
+		return ICMP_ERROR(1, 3); /* address unreachable */
+	case NAT64_DROP_PROTOCOL:
+		return ICMP_ERROR(1, 4); /* port unreachable */
+	case NAT64_DROP_TOO_BIG:
+		return ICMP_ERROR(2, 0); /* packet too big */
+	case NAT64_DROP_ROUTING:
+		return ICMP_ERROR(4, 0); /* erroneous header field */
+	default:
+		return SILENT;
+	}
+}
+
+/* The same for IPv4, section 4.4, type 3 code 13. */
+static __always_inline __u32 error_about46(int reason)
+{
+	switch (reason) {
+	case NAT64_DROP_NO_MAPPING:
+		return ICMP_ERROR(3, 1); /* host unreachable */
+	case NAT64_DROP_PROTOCOL:
+		return ICMP_ERROR(3, 2); /* protocol unreachable */
+	case NAT64_DROP_SOURCE_ROUTE:
+		return ICMP_ERROR(3, 5); /* source route failed */
+	case NAT64_DROP_NON_GLOBAL:
+	case NAT64_DROP_FRAG_ICMP:
+	case NAT64_DROP_FRAG_UDP0:
+		return ICMP_ERROR(3, 13); /* communication administratively prohibited */
+	default:
+		return SILENT;
+	}
+}
+
+/* What becomes of an IPv6 packet that is dropped for `reason`, unchanged. */
+static __always_inline int answer64(struct __sk_buff *skb, int reason, __u32 rest)
+{
+	__u32 error = error_about64(reason);
+
+	return error == SILENT ? TC_ACT_SHOT : answer6(skb, error, rest);
+}
+
+/* What becomes of an IPv4 packet that is: unchanged, or whole in its IPv6 form if there is no way for that. */
+static __always_inline int answer46(struct __sk_buff *skb, int reason, __u32 rest)
+{
+	__u32 error = error_about46(reason);
+
+	if (reason == NAT64_DROP_TOO_BIG)
+		return answer6(skb, ICMP_ERROR(2, 0), rest);
+	if (reason == NAT64_DROP_NO_ROUTE)
+		return answer6(skb, ICMP_ERROR(1, 0), 0); /* no route to destination */
+	return error == SILENT ? TC_ACT_SHOT : answer4(skb, error);
+}
+
+/* The answer to a packet of ours that is dropped, if there is one: what the program returns. Not to what was sent to a
+ * link-layer group, or to another machine on the link (RFC 4443 section 2.4 (e), RFC 1812 section 4.3.2.7). */
+static __always_inline int answer(struct __sk_buff *skb, enum nat64_way way, int reason, const struct pkt *p)
+{
+	if (skb->pkt_type != PACKET_HOST)
+		return TC_ACT_SHOT;
+	return way == NAT64_6TO4 ? answer64(skb, reason, p->rest) : answer46(skb, reason, p->rest);
 }
 
 #endif

@@ -81,8 +81,10 @@ static __always_inline int check_l4_6(struct __sk_buff *skb, struct pkt *p)
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_IGMP_)
 		return NAT64_DROP_PROTOCOL;
 	TRY(check_fragment(p));
-	if (p->l4_len > L4_MAX)
+	if (p->l4_len > L4_MAX) {
+		p->rest = 65535; /* which fits, whatever headers there are */
 		return NAT64_DROP_TOO_BIG;
+	}
 	if (p->proto != IPPROTO_ICMPV6)
 		return check_l4_header(p);
 	TRY(load_icmp(skb, p));

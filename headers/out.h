@@ -93,8 +93,7 @@ static __always_inline bool write_mac(struct __sk_buff *skb, __u32 at, __u64 mac
 /* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
  * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `m` remembers its
  * MAC address; `m` may be NULL. */
-static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, struct nat64_mapping *m,
-				    struct sending *s)
+static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_mapping *m, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
 	union mac mac = {}, own = {};
@@ -111,8 +110,10 @@ static __always_inline int find_hop(struct __sk_buff *skb, const struct pkt *p, 
 	__builtin_memcpy(fib->ipv6_dst, &p->daddr6, sizeof(fib->ipv6_dst));
 	ret = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		if (!p->cut)
+		if (!p->cut) {
+			p->rest = fib->mtu_result > 1280 ? fib->mtu_result : 1280; /* before 5.13 it is 0 */
 			return NAT64_DROP_TOO_BIG;
+		}
 	} else if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH) {
 		return NAT64_DROP_NO_ROUTE;
 	}

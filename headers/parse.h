@@ -32,22 +32,21 @@ struct pkt {
 	__u32 l4_len; /* its length with all that follows, bytes */
 	__u32 ip_len; /* the whole IP packet */
 	__u32 wire;   /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
-	__u16 ext_len;	     /* extension headers (with the fragment header) or IPv4 options, bytes */
-	__u16 frag_off;	     /* bytes */
-	__u16 segments_left; /* where that field of a routing header is that cannot be skipped */
-	__u16 cut;	     /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
-	__u32 id;	     /* identification, host byte order */
-	__u8 frag_header;    /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
-	__u8 frag;	     /* 1: part of a packet */
-	__u8 more;	     /* 1: not the last part */
-	__u8 df;	     /* 1: IPv4 DF */
-	__u8 tos;	     /* TOS or traffic class */
-	__u8 ttl;	     /* TTL or hop limit */
-	__u8 proto;	     /* transport protocol, as the packet has it */
-	__u8 icmp_error;     /* 1: an ICMP error message */
-	__u8 answer;	     /* 1: dropped, and what is left of it is our answer */
-	int act;	     /* what the program returns for it unless it is dropped without an answer */
-	struct icmp icmp;    /* if it is ICMP */
+	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
+	__u16 frag_off;	  /* bytes */
+	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
+	__u32 id;	  /* identification, host byte order */
+	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
+	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
+	__u8 frag;	  /* 1: part of a packet */
+	__u8 more;	  /* 1: not the last part */
+	__u8 df;	  /* 1: IPv4 DF */
+	__u8 tos;	  /* TOS or traffic class */
+	__u8 ttl;	  /* TTL or hop limit */
+	__u8 proto;	  /* transport protocol, as the packet has it */
+	__u8 icmp_error;  /* 1: an ICMP error message */
+	int act;	  /* what the program returns for it unless it is dropped */
+	struct icmp icmp; /* if it is ICMP */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
 };
@@ -90,7 +89,7 @@ static __always_inline int hand_over(struct __sk_buff *skb, struct pkt *p, int (
 		return NAT64_DROP_NO_MEMORY;
 	*h = *p;
 	verdict = stage(skb);
-	p->answer = h->answer;
+	p->rest = h->rest;
 	p->act = h->act;
 	return verdict;
 }
@@ -159,7 +158,7 @@ static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u
 		if (off + (h.len + 1) * 8 > p->ip_len)
 			return NAT64_DROP_TRUNCATED;
 		if (next == IPPROTO_ROUTING && h.routing.left && !any_routing) {
-			p->segments_left = off + 3;
+			p->rest = off + 3;
 			return NAT64_DROP_ROUTING;
 		}
 		next = h.next;

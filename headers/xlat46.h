@@ -167,15 +167,10 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 				       struct nat64_mapping **m)
 {
 	struct header6 new;
-	int verdict;
 
 	TRY(parse4(p, h, l3_off(), skb->len - l3_off()));
-	if (p->ext_len) {
-		verdict = walk_options(skb, l3_off() + IP4_HEADER, p->ext_len);
-		if (verdict == NAT64_DROP_SOURCE_ROUTE)
-			return hand_over(skb, p, answer4);
-		TRY(verdict);
-	}
+	if (p->ext_len)
+		TRY(walk_options(skb, l3_off() + IP4_HEADER, p->ext_len));
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p, m));
 	if (p->icmp_error)

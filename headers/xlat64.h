@@ -146,7 +146,9 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 			     type == 0xff ? csum_sub(csum_32(q->saddr4) + csum_32(q->daddr4), v6)
 					  : csum_sub(0, v6 + csum_pseudo(q->l4_len, IPPROTO_ICMPV6)),
 			     type));
-	TRY(source64(skb, p));
+	/* An error keeps no mapping alive (RFC 5508 REQ-6): whoever sends to a closed port could. */
+	if (known_address_for(&p->saddr6, &p->saddr4) != NAT64_PASS)
+		TRY(source64(skb, p));
 	n->icmp.b[1] = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
 
 	/* The sum of an IPv4 header is 0: what the checksum loses is the pseudo-header and the quoted IPv6 header. */
@@ -172,14 +174,10 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
 {
 	struct iphdr new;
-	int verdict;
 
 	if (l3_off() + IP6_HEADER + bpf_ntohs(h->payload_len) > skb->len)
 		return NAT64_DROP_TRUNCATED;
-	verdict = parse6(skb, p, h, l3_off());
-	if (verdict == NAT64_DROP_ROUTING)
-		return hand_over(skb, p, answer6);
-	TRY(verdict);
+	TRY(parse6(skb, p, h, l3_off()));
 	TRY(check_l4_6(skb, p));
 	TRY(destination64(p));
 	if (p->icmp_error)

@@ -187,6 +187,10 @@ class Translator:
         self.maps = {m.name: m for m in map(Map, self.map_ids)}
         with host:
             self.ifindex = int(libc.if_nametoindex(ifname.encode()))
+        link = json.loads(host.run('ip', '-j', 'link', 'show', 'dev', ifname).stdout)[0]
+        if link['link_type'] == 'ether':        # so that the kernel takes the packets for ours
+            mac = bytes.fromhex(link['address'].replace(':', ''))
+            self.ETH6, self.ETH4 = mac + self.ETH6[6:], mac + self.ETH4[6:]
         self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 32)[0]
         self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
 

@@ -58,7 +58,7 @@ class Fuzz:
         self.gw.route('fc00:6::/65', 'via', 'fc00:6::6')
         self.gw.route('fc00:6:0:0:8000::/65', 'via', 'fc00:6::6')
         self.gw.ip('neigh', 'replace', 'fc00:6::6', 'lladdr', h6.mac('eth0'), 'dev', 'eth0')
-        self.gw.load(*options, v4=POOL, allow=(ALLOWED,))
+        self.gw.load(*options, '--icmp-rate', '1000000', v4=POOL, allow=(ALLOWED,))
         self.t = bpf.Translator(self.gw)
         self.wire = Wire(h6, 'eth0')
         self.cfg.allocate = self.mapping_of
@@ -110,11 +110,13 @@ class Fuzz:
         if want.verdict == 'translated' and len(want.packets) > 1:
             out += filter(None, (self.wire.read(5) for _ in want.packets[1:]))
         answer, out = (out, []) if verdict == 'drop' else ([], out)
+        answer = [trim(p) for p in answer]
         if verdict != ('drop' if want.verdict == 'error' else want.verdict) or \
                 (want.reason and reasons != [want.reason]):
             return f'{verdict} {reasons}, oracle: {want.verdict} {want.reason}'
-        if bool(answer) != (want.verdict == 'error'):
-            return f'answered: {bool(answer)}, oracle: {want.icmp_error}'
+        wanted = [want.answer] if want.answer else []
+        if len(answer) != len(wanted) or not all(map(oracle.same, answer, wanted)):
+            return f'answered: {[p.hex() for p in answer]}\n  want {want.icmp_error} {[p.hex() for p in wanted]}'
         if want.verdict == 'translated' and not want.matches([trim(p) for p in out]):
             return 'other bytes: ' + '\n  got  '.join([''] + [trim(p).hex() for p in out]) + \
                 '\n  want '.join([''] + [p.hex() for p in want.packets])

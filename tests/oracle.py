@@ -79,9 +79,8 @@ DECISIONS = [
      "7915 5.1, 5.1.1"),
     ("options",
      "IPv4 options are skipped; a malformed list (length below 2 or beyond the header) is bad-header. LSRR (131) and "
-     "SSRR (137) are unexpired while pointer <= length; shorter than 3 bytes: bad-header. Error 3/5 is due unless the "
-     "packet is an ICMP error, a later fragment, or its source is illegal.",
-     "7915 4.1, 791 3.1, 1812 4.3.2.7"),
+     "SSRR (137) are unexpired while pointer <= length; shorter than 3 bytes: bad-header.",
+     "7915 4.1, 791 3.1"),
     ("ext-headers",
      "Hop-by-hop, routing and destination options headers in any order, at most EXT_HEADERS_MAX including the fragment "
      "header, and EXT_BYTES_MAX bytes together; more: ext-header. Any hop-by-hop position is accepted; options are not "
@@ -89,8 +88,7 @@ DECISIONS = [
      "protocol (AH 51, ESP 50, 59, 135, ... copied).",
      "7915 5.1"),
     ("routing",
-     "Segments left > 0, any routing type: routing-header; Parameter Problem code 0 pointing at Segments Left, unless "
-     "the packet is an ICMPv6 error or redirect or its source is illegal (RFC 4443 2.4 e, which is narrower than 5.4).",
+     "Segments left > 0, any routing type: routing-header; Parameter Problem code 0 pointing at Segments Left.",
      "7915 5.1"),
     ("frag-ext",
      "Fragment header (atomic too) whose next header is 0, 43, 44, 51, 60, 135, 139 or 140: ext-header. ESP, 59 and "
@@ -185,6 +183,23 @@ DECISIONS = [
      "extension first (4.2: simply truncated); if nothing of it is left, the length attribute is 0. Errors are thus "
      "never fragmented.",
      "7915 4.2, 4443 2.4 c, 1812 4.3.2.3, 4884 4"),
+    # --- errors that the translator sends itself ---
+    ("answers",
+     "A dropped packet is answered with what ANSWERS64 and ANSWERS46 list by its reason: 1/1 and 3/13 unless 7915 or "
+     "6146 name another. Not listed, so silent: src-illegal and the ICMP types and pointers that 7915 drops silently; "
+     "ICMP errors (icmp-*); packets that contradict themselves (truncated, bad-header, fragment-bad, udp-length: 1812 "
+     "4.3.2.7, they fail validation).",
+     "7915 4.1, 4.4, 5.1, 5.4, 6146 3.4, 3.5"),
+    ("no-answers",
+     "Nobody is answered about an ICMP error or an ICMPv6 redirect, a later fragment (also in IPv6: the first has the "
+     "answer), to an illegal source, about an IPv6 packet whose embedded destination is multicast or broadcast, or about "
+     "IGMP (7915 4.2: silently). ICMPv6 queries are answered, which 7915 5.4 does not ask for and 4443 2.4 allows. Of a "
+     "packet whose extension headers cannot be walked to their end it is not known that it is an error: answered.",
+     "4443 2.4 e, 1812 4.3.2.7"),
+    ("answer-form",
+     "Source: the address that the packet was for. Hop limit and TTL 64, traffic class 0, TOS 0xc0, the identification is "
+     "free. As much of the packet as fits 1280 and 576 bytes, without link padding.",
+     "4443 2.4 c, 3.1, 1812 4.3.2"),
 ]
 
 # RFC 7915 puts no bound on extension headers; a parser needs one.
@@ -212,6 +227,21 @@ ORIGINAL_DATAGRAM_MIN = 128                                 # RFC 4884 section 3
 PLATEAUS = (65535, 32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, 68)    # RFC 1191 section 7.1
 
 ICMP4_ERRORS = {3, 4, 5, 11, 12}                            # RFC 1812 section 4.3.2.7
+
+# Drop reason: (type, code) of the answer. RFC 7915 sections 5.4 and 4.4.
+ANSWERS64 = {
+    "dst-illegal": (1, 1), "non-global": (1, 1), "not-allowed": (1, 1), "ext-header": (1, 1), "fragment-icmp": (1, 1),
+    "pool-full": (1, 3),                                    # RFC 6146 section 3.5: address unreachable
+    "protocol": (1, 4),                                     # RFC 6146 section 3.4: port unreachable
+    "too-big": (2, 0),                                      # RFC 4443 section 3.2
+    "routing-header": (4, 0),                               # RFC 7915 section 5.1
+}
+ANSWERS46 = {
+    "non-global": (3, 13), "fragment-icmp": (3, 13), "fragment-udp0": (3, 13),
+    "no-mapping": (3, 1),                                   # RFC 6146 section 3.5: host unreachable
+    "protocol": (3, 2),                                     # RFC 6146 section 3.4: protocol unreachable
+    "source-route": (3, 5),                                 # RFC 7915 section 4.1
+}
 
 WKP = IPv6Network("64:ff9b::/96")
 
@@ -265,7 +295,7 @@ class Config:
 @dataclass
 class Result:
     """verdict: pass (not ours), translated, drop, or error (dropped, and icmp_error should go to the sender: a tuple
-    family, type, code, pointer). reason: name of the drop reason as in nat64.h. ident_free, quote_ident_free: the
+    family, type, code, pointer or MTU; answer is that packet). reason: name of the drop reason as in nat64.h. ident_free, quote_ident_free: the
     IPv4 identification of the packet, or of the packet quoted in it, is the translator's choice."""
     verdict: str
     packets: list = field(default_factory=list)
@@ -273,6 +303,7 @@ class Result:
     ident_free: bool = False
     quote_ident_free: bool = False
     icmp_error: Optional[tuple] = None
+    answer: Optional[bytes] = None
 
     def matches(self, packets):
         """Whether an implementation's packets are the expected ones, in any order."""
@@ -284,10 +315,10 @@ class Result:
 class Drop(Exception):
     """The packet is ours and must not cross."""
 
-    def __init__(self, reason, icmp_error=None):
+    def __init__(self, reason, pointer=0):
         super().__init__(reason)
         self.reason = reason
-        self.icmp_error = icmp_error
+        self.pointer = pointer          # or MTU, for the answer
 
 
 def be16(data, at):
@@ -449,6 +480,17 @@ def is_icmp6_error(packet):
         return False
     return chain.proto == ICMP6 and not chain.offset and chain.at < len(packet) and \
         (packet[chain.at] < 128 or packet[chain.at] == 137)
+
+
+def is_later_fragment6(packet):
+    nexthdr, at = packet[6], 40
+    for _ in range(EXT_HEADERS_MAX):
+        if nexthdr not in (HOPOPT, ROUTING, DSTOPTS, FRAGMENT) or at + 8 > len(packet):
+            return False
+        if nexthdr == FRAGMENT:
+            return be16(packet, at + 2) >= 8
+        nexthdr, at = packet[at], at + (packet[at + 1] + 1) * 8
+    return False
 
 
 def walk_options(options):
@@ -621,19 +663,13 @@ def _xlat64(cfg, packet):
     if 40 + be16(packet, 4) > len(packet):
         raise Drop("truncated")
     packet = packet[:40 + be16(packet, 4)]
-    try:
-        chain = walk6(packet)
-    except Drop as drop:
-        if drop.reason == "routing-header":
-            answer = not is_icmp6_error(packet) and not illegal_v6(cfg, src)
-            drop.icmp_error = ("icmpv6", 4, 0, drop.icmp_error) if answer else None
-        raise
+    chain = walk6(packet)
     proto, payload = chain.proto, packet[chain.at:]
     if proto in NOT_CROSSING_64:
         raise Drop("protocol")
     check_transport(proto, ICMP6, payload, chain.is_fragment, chain.offset, chain.more)
     if len(payload) > PAYLOAD_MAX:
-        raise Drop("too-big")
+        raise Drop("too-big", 65535)                        # fits, whatever headers the next one has
 
     if illegal_v6(cfg, src):
         raise Drop("src-illegal")
@@ -802,12 +838,7 @@ def _xlat46(cfg, packet):
     offset, more, dont = (field16 & 0x1fff) * 8, bool(field16 & 0x2000), bool(field16 & 0x4000)
     is_fragment = bool(offset or more)
     is_error = proto == ICMP4 and offset == 0 and bool(payload) and payload[0] in ICMP4_ERRORS
-    try:
-        walk_options(packet[20:ihl])
-    except Drop as drop:
-        if drop.reason == "source-route" and not offset and not is_error and not illegal_v4(src):
-            drop.icmp_error = ("icmpv4", 3, 5, 0)
-        raise
+    walk_options(packet[20:ihl])
     if proto in NOT_CROSSING_46:
         raise Drop("protocol")
     check_transport(proto, ICMP4, payload, is_fragment, offset, more)
@@ -849,13 +880,47 @@ def _xlat46(cfg, packet):
     return Result("translated", pieces)
 
 
+# --- what is sent about packets that are dropped ---
+
+def answer64(cfg, packet, drop):
+    """RFC 7915 section 5.4: Result of a dropped IPv6 packet."""
+    packet = packet[:40 + be16(packet, 4)]
+    src, dst = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+    dst4 = extract(cfg.v6_prefix, dst)
+    if drop.reason not in ANSWERS64 or illegal_v6(cfg, src) or is_later_fragment6(packet) or is_icmp6_error(packet) or \
+            dst4.is_multicast or dst4 == IPv4Address("255.255.255.255"):
+        return Result("drop", reason=drop.reason)
+    kind, code = ANSWERS64[drop.reason]
+    message = bytes((kind, code, 0, 0)) + drop.pointer.to_bytes(4, "big") + packet[:ICMP6_ERROR_MAX - 40 - ICMP_HEADER]
+    message = put16(message, 2, checksum(pseudo6(dst, src, len(message), ICMP6) + message))
+    answer = ipv6_header(Config(), 0, len(message), 64, ICMP6, dst, src) + message
+    return Result("error", reason=drop.reason, icmp_error=("icmpv6", kind, code, drop.pointer), answer=answer)
+
+
+def answer46(_, packet, drop):
+    """RFC 7915 section 4.4: Result of a dropped IPv4 packet."""
+    if drop.reason not in ANSWERS46:
+        return Result("drop", reason=drop.reason)
+    packet = packet[:be16(packet, 2)]
+    src, dst, proto, payload = IPv4Address(packet[12:16]), IPv4Address(packet[16:20]), packet[9], \
+        packet[(packet[0] & 15) * 4:]
+    if illegal_v4(src) or be16(packet, 6) & 0x1fff or proto == IGMP or \
+            proto == ICMP4 and payload and payload[0] in ICMP4_ERRORS:
+        return Result("drop", reason=drop.reason)
+    kind, code = ANSWERS46[drop.reason]
+    message = bytes((kind, code, 0, 0, 0, 0, 0, 0)) + packet[:ICMP4_ERROR_MAX - 20 - ICMP_HEADER]
+    message = put16(message, 2, checksum(message))
+    answer = ipv4_header(Config(), 0xc0, len(message), 64, ICMP4, dst, src, Chain6(ICMP4, 0)) + message
+    return Result("error", reason=drop.reason, icmp_error=("icmpv4", kind, code, 0), answer=answer, ident_free=True)
+
+
 # --- the entry points ---
 
-def run(translate, cfg, packet):
+def run(translate, answer, cfg, packet):
     try:
         return translate(cfg, packet)
     except Drop as drop:
-        return Result("error" if drop.icmp_error else "drop", reason=drop.reason, icmp_error=drop.icmp_error)
+        return answer(cfg, packet, drop)
 
 
 def xlat64(cfg, packet):
@@ -863,7 +928,7 @@ def xlat64(cfg, packet):
     packet = bytes(packet)
     if len(packet) < 40 or packet[0] >> 4 != 6 or IPv6Address(packet[24:40]) not in cfg.v6_prefix:
         return Result("pass")
-    return run(_xlat64, cfg, packet)
+    return run(_xlat64, answer64, cfg, packet)
 
 
 def xlat46(cfg, packet):
@@ -872,7 +937,7 @@ def xlat46(cfg, packet):
     if len(packet) < 20 or packet[0] >> 4 != 4 or \
             IPv4Address(packet[16:20]) not in cfg.v4_prefix and IPv4Address(packet[16:20]) != cfg.icmp_src:
         return Result("pass")
-    return run(_xlat46, cfg, packet)
+    return run(_xlat46, answer46, cfg, packet)
 
 
 # --- comparison ---

@@ -23,6 +23,8 @@ R6 = "2001:db8:99::1"                           # a router: no mapping, not allo
 S4, S6 = "198.51.100.2", "64:ff9b::c633:6402"   # the IPv4 server and what stands for it
 ICMP_SRC = "192.0.0.8"
 
+PROHIBITED6, PROHIBITED4 = ("icmpv6", 1, 1, 0), ("icmpv4", 3, 13, 0)     # RFC 7915 sections 5.4 and 4.4
+
 
 def config(**kw):
     kw.setdefault("v4_prefix", IPv4Network("192.0.2.0/24"))
@@ -110,7 +112,7 @@ def out(result):
 
 def drops(result, reason, icmp_error=None):
     assert (result.verdict, result.reason, result.packets) == ("error" if icmp_error else "drop", reason, []), result
-    assert result.icmp_error == icmp_error
+    assert result.icmp_error == icmp_error and bool(result.answer) == bool(icmp_error)
 
 
 def gives(result, expected, **kw):
@@ -272,12 +274,12 @@ def test_other_protocols_are_carried_untouched(proto):
 
 @pytest.mark.parametrize("proto", [1, 2])
 def test_64_protocols_that_do_not_cross(proto):
-    drops(xlat64(config(), pkt6(bytes(20), nh=proto)), "protocol")
+    drops(xlat64(config(), pkt6(bytes(20), nh=proto)), "protocol", ("icmpv6", 1, 4, 0))
 
 
 @pytest.mark.parametrize("proto", [58, 2, 0, 43, 44, 60])
 def test_46_protocols_that_do_not_cross(proto):
-    drops(xlat46(config(), pkt4(bytes(20), proto=proto)), "protocol")
+    drops(xlat46(config(), pkt4(bytes(20), proto=proto)), "protocol", ("icmpv4", 3, 2, 0) if proto != 2 else None)
 
 
 def test_no_next_header_without_payload():
@@ -300,7 +302,7 @@ def test_46_transport_header_must_be_there(proto, least):
 def test_64_lengths():
     drops(xlat64(config(), pkt6(seg6(17))[:-1]), "truncated")
     gives(xlat64(config(), pkt6(seg6(17)) + b"padding"), pkt4(seg4(17, H4, S4), src=H4, dst=S4))
-    drops(xlat64(config(), pkt6(bytes(65516), nh=253)), "too-big")
+    drops(xlat64(config(), pkt6(bytes(65516), nh=253)), "too-big", ("icmpv6", 2, 0, 65535))
     assert len(out(xlat64(config(), pkt6(bytes(65515), nh=253)))) == 65535
 
 
@@ -332,7 +334,8 @@ LEGAL4 = ["1.0.0.1", "126.0.0.1", "128.0.0.1", "169.253.1.1", "223.255.255.255",
 def test_64_illegal_destination(dst):
     result = xlat64(config(), pkt6(seg6(17), dst=f"64:ff9b::{dst}"))
     if dst in ILLEGAL4:
-        drops(result, "dst-illegal")
+        group = dst in ("224.0.0.1", "239.255.255.255") or dst == "255.255.255.255"
+        drops(result, "dst-illegal", None if group else PROHIBITED6)
     else:
         assert result.verdict == "translated"
 
@@ -372,9 +375,10 @@ def test_wkp_strict(address):
             xlat46(cfg, pkt4(icmp4(11, 0, body=pkt4(seg4(17, H4, address), src=H4, dst=address)), src="9.9.9.9",
                              proto=1)),
         ]
-        for result in results:
+        for result, answer in zip(results, (PROHIBITED6, PROHIBITED4, None)):
             if strict and address in NON_GLOBAL:
-                drops(result, "non-global")
+                group = address in ILLEGAL4
+                drops(result, "non-global", None if group else answer)
             else:
                 assert result.verdict == "translated"
     # Not the well-known prefix: no such rule.
@@ -392,8 +396,8 @@ def test_wkp_strict_excepts_own_addresses():
 
 def test_mappings():
     cfg = config()
-    drops(xlat64(cfg, pkt6(seg6(17, R6), src=R6)), "not-allowed")
-    drops(xlat46(cfg, pkt4(seg4(17, S4, "192.0.2.99"), dst="192.0.2.99")), "no-mapping")
+    drops(xlat64(cfg, pkt6(seg6(17, R6), src=R6)), "not-allowed", PROHIBITED6)
+    drops(xlat46(cfg, pkt4(seg4(17, S4, "192.0.2.99"), dst="192.0.2.99")), "no-mapping", ("icmpv4", 3, 1, 0))
     asked = []
     cfg.allocate = lambda v6: asked.append(v6) or IPv4Address("192.0.2.99")
     gives(xlat64(cfg, pkt6(seg6(17, N6), src=N6)), pkt4(seg4(17, "192.0.2.99", S4), src="192.0.2.99", dst=S4))
@@ -401,14 +405,28 @@ def test_mappings():
     gives(xlat46(cfg, pkt4(seg4(17, S4, "192.0.2.99"), dst="192.0.2.99")), pkt6(seg6(17, S6, N6), src=S6, dst=N6))
     assert xlat64(cfg, pkt6(seg6(17, N6), src=N6)).verdict == "translated" and len(asked) == 1
     cfg.allocate = lambda v6: None
-    drops(xlat64(cfg, pkt6(seg6(17, "2001:db8::3"), src="2001:db8::3")), "pool-full")
+    drops(xlat64(cfg, pkt6(seg6(17, "2001:db8::3"), src="2001:db8::3")), "pool-full", ("icmpv6", 1, 3, 0))
     # A mapping is used when its owner is in no -a prefix (any more).
     cfg.allowed = []
     assert xlat64(cfg, pkt6(seg6(17))).verdict == "translated"
 
 
+def test_the_answers():
+    """RFC 4443 section 3.1 and RFC 792, byte by byte, with scapy's checksums."""
+    bad = pkt6(udp(bytes(1400)), src=R6)
+    message = bytes.fromhex("0101 0000 00000000") + bad[:1232]
+    want = pkt6(l4_sum(58, message, 2, S6, R6, True), src=S6, dst=R6, nh=58, hlim=64)
+    assert len(want) == 1280 and xlat64(config(), bad + b"padding").answer == want
+    bad = pkt4(udp(bytes(1400)), dst="192.0.2.99")
+    want = pkt4(icmp4(3, 1, body=bad[:548]), src="192.0.2.99", dst=S4, proto=1, ttl=64, tos=0xc0, id=0)
+    assert len(want) == 576 and xlat46(config(), bad + b"padding").answer == want
+    bad = pkt6(routing(17, 1) + seg6(17), nh=43)
+    message = bytes.fromhex("0400 0000 0000002b") + bad
+    assert xlat64(config(), bad).answer == pkt6(l4_sum(58, message, 2, S6, H6, True), src=S6, dst=H6, nh=58, hlim=64)
+
+
 def test_46_icmp_src_stands_for_no_host():
-    drops(xlat46(config(), pkt4(seg4(17, S4, ICMP_SRC), dst=ICMP_SRC)), "no-mapping")
+    drops(xlat46(config(), pkt4(seg4(17, S4, ICMP_SRC), dst=ICMP_SRC)), "no-mapping", ("icmpv4", 3, 1, 0))
     assert xlat46(config(), pkt4(seg4(17, S4, "192.0.0.9"), dst="192.0.0.9")).verdict == "pass"
 
 
@@ -419,7 +437,7 @@ def test_64_query_types_come_before_the_source():
 def test_dropped_packets_take_no_address():
     cfg = config(allocate=lambda v6: pytest.fail("allocated"))
     drops(xlat64(cfg, pkt6(icmp6(135, body=bytes(16), src=N6), src=N6, nh=58)), "icmp-type")
-    drops(xlat64(cfg, pkt6(seg6(17, N6), src=N6, dst="64:ff9b::127.0.0.1")), "dst-illegal")
+    drops(xlat64(cfg, pkt6(seg6(17, N6), src=N6, dst="64:ff9b::127.0.0.1")), "dst-illegal", PROHIBITED6)
 
 
 # --- extension headers ---
@@ -436,8 +454,9 @@ def test_64_extension_headers_are_skipped():
 def test_64_number_of_extension_headers():
     eight = ext(60) * 7 + ext(17)
     gives(xlat64(config(), pkt6(eight + seg6(17), nh=60)), pkt4(seg4(17, H4, S4), src=H4, dst=S4))
-    drops(xlat64(config(), pkt6(ext(60) + eight + seg6(17), nh=60)), "ext-header")
-    drops(xlat64(config(), pkt6(ext(60) * 7 + ext(44) + frag6(17, 0, 0, 1, seg6(17)), nh=60)), "ext-header")
+    drops(xlat64(config(), pkt6(ext(60) + eight + seg6(17), nh=60)), "ext-header", PROHIBITED6)
+    drops(xlat64(config(), pkt6(ext(60) * 7 + ext(44) + frag6(17, 0, 0, 1, seg6(17)), nh=60)), "ext-header",
+          PROHIBITED6)
     assert xlat64(config(), pkt6(ext(60) * 6 + ext(44) + frag6(17, 0, 0, 1, seg6(17)), nh=60)).verdict == "translated"
 
 
@@ -532,7 +551,8 @@ def test_64_atomic_fragment():
 @pytest.mark.parametrize("nh", [0, 43, 44, 51, 60, 135, 139, 140])
 def test_64_extension_header_behind_the_fragment_header(nh):
     for offset, more in ((0, 1), (1024, 0), (0, 0)):
-        drops(xlat64(config(), pkt6(frag6(nh, offset, more, 1, bytes(64)), nh=44)), "ext-header")
+        drops(xlat64(config(), pkt6(frag6(nh, offset, more, 1, bytes(64)), nh=44)), "ext-header",
+              None if offset else PROHIBITED6)
 
 
 @pytest.mark.parametrize("nh", [50, 59, 132, 253])
@@ -561,8 +581,12 @@ def test_small_fragments_that_pass(nh, offset, more, payload):
 
 def test_fragmented_icmp():
     for offset, more in ((0, 1), (8, 1), (8, 0)):
-        drops(xlat64(config(), pkt6(frag6(58, offset, more, 1, icmp6(128, body=bytes(8))), nh=44)), "fragment-icmp")
-        drops(xlat46(config(), pkt4(icmp4(8, body=bytes(8)), proto=1, frag=offset // 8, flags=more)), "fragment-icmp")
+        drops(xlat64(config(), pkt6(frag6(58, offset, more, 1, icmp6(128, body=bytes(8))), nh=44)), "fragment-icmp",
+              None if offset else PROHIBITED6)
+        drops(xlat46(config(), pkt4(icmp4(8, body=bytes(8)), proto=1, frag=offset // 8, flags=more)), "fragment-icmp",
+              None if offset else PROHIBITED4)
+    drops(xlat64(config(), pkt6(frag6(58, 0, 1, 1, icmp6(1, body=bytes(8))), nh=44)), "fragment-icmp")
+    drops(xlat46(config(), pkt4(icmp4(11, body=bytes(8)), proto=1, flags=1)), "fragment-icmp")
 
 
 @pytest.mark.parametrize("start,end,more", [(0, 1024, 1), (1024, 2048, 1), (2048, 2056, 0)])
@@ -654,7 +678,7 @@ def test_46_udp_length():
 
 
 def test_46_udp_without_checksum_in_fragments():
-    drops(xlat46(config(), pkt4(udp(bytes(8)), flags=1)), "fragment-udp0")
+    drops(xlat46(config(), pkt4(udp(bytes(8)), flags=1)), "fragment-udp0", PROHIBITED4)
     gives(xlat46(config(), pkt4(bytes(16), frag=2, id=3)), pkt6(frag6(17, 16, 0, 3, bytes(16)), src=S6, dst=H6, nh=44))
 
 
@@ -861,7 +885,7 @@ def test_64_error_sources():
     is64(error64(3, 0, cfg=cfg, src=N6), 11, 0, src="192.0.2.77")
     is64(error64(3, 0, cfg=config(icmp_src=IPv4Address("203.0.113.7"))), 11, 0, src="203.0.113.7")
     is64(error64(3, 0, cfg=config(allocate=lambda v6: None), src=N6), 11, 0, src=ICMP_SRC)
-    drops(xlat64(config(), pkt6(icmp6(128, src=R6), src=R6, nh=58)), "not-allowed")
+    drops(xlat64(config(), pkt6(icmp6(128, src=R6), src=R6, nh=58)), "not-allowed", PROHIBITED6)
 
 
 def test_64_foreign_errors():
@@ -1196,6 +1220,7 @@ def test_random_packets(cfg, way):
         result = (xlat64 if way == "6to4" else xlat46)(cfg, packet)
         assert bool(result.packets) == (result.verdict == "translated")
         assert bool(result.reason) == (result.verdict in ("drop", "error"))
+        assert bool(result.answer) == bool(result.icmp_error) == (result.verdict == "error")
         for p in result.packets:
             if way == "6to4":
                 assert p[0] == 0x45 and rfc1071(p[:20]) == 0 and int.from_bytes(p[2:4], "big") == len(p)

@@ -233,7 +233,7 @@ def udp_from(src):
     return six(src=src) / UDP(sport=3, dport=4) / b'x'
 
 
-# Ours, and cannot be translated: the packet and the reason it is counted under.
+# Ours, and cannot be translated: the packet, the reason it is counted under, and type and code of the answer, if any.
 DROPS_6TO4 = {
     'payload longer than the packet': (six(plen=100) / UDP(sport=3, dport=4) / b'x', 'truncated'),
     'half a UDP header': (six(nh=17) / b'\0\1\0\2', 'truncated'),
@@ -244,12 +244,12 @@ DROPS_6TO4 = {
     'from unspecified': (udp_from('::'), 'src-illegal'),
     'from link-local': (udp_from('fe80::1'), 'src-illegal'),
     'from the NAT64 prefix': (udp_from(embed('198.51.100.1')), 'src-illegal'),
-    'from a host not allowed': (udp_from('2001:db8::1'), 'not-allowed'),
-    'to 0.0.0.0': (udp_to(embed('0.0.0.0')), 'dst-illegal'),
-    'to loopback': (udp_to(embed('127.0.0.1')), 'dst-illegal'),
+    'from a host not allowed': (udp_from('2001:db8::1'), 'not-allowed', 1, 1),
+    'to 0.0.0.0': (udp_to(embed('0.0.0.0')), 'dst-illegal', 1, 1),
+    'to loopback': (udp_to(embed('127.0.0.1')), 'dst-illegal', 1, 1),
     'to multicast': (udp_to(embed('224.0.0.1')), 'dst-illegal'),
-    'to link-local': (udp_to(embed('169.254.1.1')), 'dst-illegal'),
-    'to class E': (udp_to(embed('240.0.0.1')), 'dst-illegal'),
+    'to link-local': (udp_to(embed('169.254.1.1')), 'dst-illegal', 1, 1),
+    'to class E': (udp_to(embed('240.0.0.1')), 'dst-illegal', 1, 1),
     'to broadcast': (udp_to(embed('255.255.255.255')), 'dst-illegal'),
     'router solicitation': (six(hlim=255) / ICMPv6ND_RS(), 'icmp-type'),
     'router advertisement': (six(hlim=255) / ICMPv6ND_RA(), 'icmp-type'),
@@ -257,8 +257,8 @@ DROPS_6TO4 = {
     'multicast listener report': (six() / ICMPv6MLReport(), 'icmp-type'),
     'unknown ICMPv6 error': (six() / ICMPv6Unknown(type=100) / bytes(50), 'icmp-type'),
     'unknown ICMPv6 message': (six() / ICMPv6Unknown(type=200) / bytes(50), 'icmp-type'),
-    'ICMPv4 in IPv6': (six(nh=1) / ICMP(type=8), 'protocol'),
-    'IGMP in IPv6': (six(nh=2) / bytes(8), 'protocol'),
+    'ICMPv4 in IPv6': (six(nh=1) / ICMP(type=8), 'protocol', 1, 4),
+    'IGMP in IPv6': (six(nh=2) / bytes(8), 'protocol', 1, 4),
 }
 
 
@@ -274,9 +274,10 @@ def dropped(translator, run, packet, way, reason, verdict=TC_ACT_SHOT):
 
 @pytest.mark.parametrize('name', DROPS_6TO4)
 def test_dropped_6to4(crossing, translator, name):
-    packet, reason = DROPS_6TO4[name]
-    dropped(translator, translator.run64, packet, 0, reason)
+    packet, reason, *answer = DROPS_6TO4[name]
+    dropped(translator, translator.run64, packet, 0, reason, TC_ACT_REDIRECT if answer else TC_ACT_SHOT)
     assert crossing.xlat64(packet) == []        # and on the wire
+    assert [list(p[40:42]) for p in crossing.back] == ([answer] if answer else [])
 
 
 def four(src=V4, **kw):
@@ -294,23 +295,27 @@ DROPS_4TO6 = {
     'from multicast': (four('224.0.0.1'), UDP(), 'src-illegal'),
     'from class E': (four('240.0.0.1'), UDP(), 'src-illegal'),
     'from broadcast': (four('255.255.255.255'), UDP(), 'src-illegal'),
-    'ICMPv6 in IPv4': (four(proto=58), raw(ICMPv6EchoRequest()), 'protocol'),
+    'ICMPv6 in IPv4': (four(proto=58), raw(ICMPv6EchoRequest()), 'protocol', 3, 2),
     'IGMP': (four(proto=2), bytes(8), 'protocol'),
     'ICMP timestamp': (four(), ICMP(type=13), 'icmp-type'),
     'ICMP information request': (four(), ICMP(type=15), 'icmp-type'),
     'ICMP router solicitation': (four(), ICMP(type=10), 'icmp-type'),
     'ICMP redirect': (four(), ICMP(type=5) / bytes(28), 'icmp-type'),
     'ICMP unknown': (four(), ICMP(type=200), 'icmp-type'),
-    'no mapping': (lambda _: IP(src=V4, dst='10.0.1.254'), UDP(), 'no-mapping'),
-    'the network address': (lambda _: IP(src=V4, dst='10.0.1.0'), UDP(), 'no-mapping'),
-    'the broadcast address': (lambda _: IP(src=V4, dst='10.0.1.255'), UDP(), 'no-mapping'),
+    'no mapping': (lambda _: IP(src=V4, dst='10.0.1.254'), UDP(), 'no-mapping', 3, 1),
+    'the network address': (lambda _: IP(src=V4, dst='10.0.1.0'), UDP(), 'no-mapping', 3, 1),
+    'the broadcast address': (lambda _: IP(src=V4, dst='10.0.1.255'), UDP(), 'no-mapping', 3, 1),
 }
 
 
 @pytest.mark.parametrize('name', DROPS_4TO6)
 def test_dropped_4to6(crossing, translator, name):
-    header, payload, reason = DROPS_4TO6[name]
-    dropped(translator, translator.run46, header(crossing.pool_addr) / payload, 1, reason)
+    header, payload, reason, *answer = DROPS_4TO6[name]
+    packet = header(crossing.pool_addr) / payload
+    dropped(translator, translator.run46, packet, 1, reason, TC_ACT_REDIRECT if answer else TC_ACT_SHOT)
+    if answer:
+        assert crossing.xlat46(packet) == []
+        assert [list(p[20:22]) for p in crossing.back] == [answer]
 
 
 def test_routing_header_is_answered(crossing, translator):

@@ -129,6 +129,20 @@ def chain(*kinds, last=UDP):
     return kinds[0], headers
 
 
+# --- the errors that the translator sends itself, from the address that the packet was for ---
+
+def unreachable6(packet, code=1, kind=1, word=0):
+    """RFC 7915 section 5.4, RFC 4443 section 3: at most 1280 bytes. 1/1: administratively prohibited."""
+    src, dst = (str(ipaddress.IPv6Address(packet[at:at + 16])) for at in (8, 24))
+    return err6(kind, code, struct.pack('!I', word), packet[:1232], dst, src)
+
+
+def unreachable4(packet, code=13):
+    """RFC 7915 section 4.4, RFC 1812: at most 576 bytes, precedence 6. 3/13: administratively prohibited."""
+    src, dst = (str(ipaddress.IPv4Address(packet[at:at + 4])) for at in (12, 16))
+    return err4(3, code, bytes(4), packet[:548], dst, src, tos=0xc0)
+
+
 # --- cases ---
 
 Case = collections.namedtuple('Case', 'way packet want options mtu oracle')
@@ -226,24 +240,19 @@ for name_, opts in {'length-0': '0700 0000', 'length-1': '0701 0000', 'too-long'
     to6(f'4.1-option-bad-{name_}', p4(U46, options=bytes.fromhex(opts)), 'bad-header')
 
 
-def source_route_failed(packet):
-    """The answer from the address that the packet was for: type 3, code 5, at most 576 bytes, precedence 6."""
-    return p4(l4(ICMP4, bytes.fromhex('0305 0000 00000000') + packet[:548], H4, S4), ICMP4, H4, S4, tos=0xc0)
-
-
 for name_, opts in {'lsrr': '83070400000000 00', 'ssrr': '89070400000000 00', 'lsrr-behind-nop': '01 830704 00000000',
                     'lsrr-last-hop': '01 830b08 c0000209 c000020a', 'ssrr-pointer-at-end': '01 890707 c0000209',
                     'lsrr-pointer-0': '01 830700 c0000209', 'lsrr-empty': '01 830303',
                     'lsrr-behind-alert': '94040000 830704 00000000 00'}.items():
     packet_ = p4(U46, options=bytes.fromhex(opts))
-    to6(f'4.1-source-route-{name_}', packet_, 'source-route', source_route_failed(packet_))
+    to6(f'4.1-source-route-{name_}', packet_, 'source-route', unreachable4(packet_, 5))
 LSRR = bytes.fromhex('01 830704 00000000')
 packet_ = p4(l4(UDP, udp(MANY[:1400]), S4, H4), options=LSRR)
-to6('4.1-source-route-long', packet_, 'source-route', source_route_failed(packet_))
+to6('4.1-source-route-long', packet_, 'source-route', unreachable4(packet_, 5))
 packet_ = p4(l4(ICMP4, echo(8), S4, H4), ICMP4, options=LSRR)
-to6('4.1-source-route-echo', packet_, 'source-route', source_route_failed(packet_))
+to6('4.1-source-route-echo', packet_, 'source-route', unreachable4(packet_, 5))
 packet_ = p4(MANY[:64], frag=MF, options=LSRR)
-to6('4.1-source-route-first-fragment', packet_, 'source-route', source_route_failed(packet_))
+to6('4.1-source-route-first-fragment', packet_, 'source-route', unreachable4(packet_, 5))
 to6('4.1-source-route-later-fragment', p4(U46, frag=8, options=LSRR), 'source-route')
 to6('4.1-source-route-illegal-source', p4(U46, src='127.0.0.1', options=LSRR), 'source-route')
 for kind in 3, 4, 5, 11, 12:
@@ -290,8 +299,13 @@ to6('4.1-fragment-bad-far-beyond', p4(MANY[:80], 132, frag=0x1fff), 'fragment-ba
 to6('4.1-fragment-bad-tiny-tcp', p4(tcp()[:16], TCP, frag=MF), 'fragment-bad')
 to6('4.1-fragment-bad-tiny-dccp', p4(dccp()[:8], DCCP, frag=MF), 'fragment-bad')
 for name_, offset, more in ('first', 0, 1), ('middle', 8, 1), ('last', 8, 0):
-    to6(f'4.2-fragment-{name_}', p4(echo(8, MANY[:16]), ICMP4, frag=more * MF | offset // 8), 'fragment-icmp')
-    to4(f'5.2-fragment-{name_}', p6(frag6(ICMP6, offset, more, 1, echo(128, MANY[:16])), FRAGMENT), 'fragment-icmp')
+    a, b = p4(echo(8, MANY[:16]), ICMP4, frag=more * MF | offset // 8), \
+        p6(frag6(ICMP6, offset, more, 1, echo(128, MANY[:16])), FRAGMENT)
+    to6(f'4.2-fragment-{name_}', a, 'fragment-icmp', *[] if offset else [unreachable4(a)])
+    to4(f'5.2-fragment-{name_}', b, 'fragment-icmp', *[] if offset else [unreachable6(b)])
+to6('4.2-fragment-of-error', p4(echo(3, MANY[:16]), ICMP4, frag=MF), 'fragment-icmp')
+to4('5.2-fragment-of-error', p6(frag6(ICMP6, 0, 1, 1, echo(1, MANY[:16])), FRAGMENT), 'fragment-icmp')
+to4('5.2-fragment-of-redirect', p6(frag6(ICMP6, 0, 1, 1, echo(137, MANY[:16])), FRAGMENT), 'fragment-icmp')
 
 
 def datagram(size, **kw):
@@ -317,7 +331,8 @@ a, b = datagram(1480)
 to6('4.1-cut-1500', p4(a, ident=7), *pieces(b, (1232, 248), 7))
 to6('4.1-df-1480-link-9000', p4(a, ident=7, frag=DF), out6(b), mtu=9000)
 to6('4.1-df-1500-fits', p4(a[:1460], 132, ident=7, frag=DF), out6(a[:1460], 132))
-to6('4.1-df-1501-too-big', p4(MANY[:1481], 132, frag=DF), 'too-big', ask=False)
+big_ = out6(MANY[:1481], 132)                           # answered in its IPv6 form, which is translated on its way back
+to6('4.1-df-1501-too-big', p4(MANY[:1481], 132, frag=DF), 'too-big', unreachable6(big_, 0, 2, 1500), ask=False)
 a, b = datagram(3000)
 to6('4.1-cut-in-three', p4(a, ident=7), *pieces(b, (1232, 1232, 536), 7))
 to6('4.1-cut-with-options', p4(a, ident=7, options=RR), *pieces(b, (1232, 1232, 536), 7))
@@ -520,7 +535,8 @@ for kind in 9, 10, 13, 14, 15, 16, 17, 18:
     to6(f'4.2-query-{kind}', p4(l4(ICMP4, echo(kind, bytes(12)), S4, H4), ICMP4), 'icmp-type')
 to6('4.2-igmp', p4(bytes.fromhex('1100eeff00000000'), 2), 'protocol')
 for number in HOPOPT, ROUTING, FRAGMENT, DSTOPTS, ICMP6:
-    to6(f'4.1-next-header-not-carried-{number}', p4(options6(UDP) + U46, number), 'protocol')
+    packet_ = p4(options6(UDP) + U46, number)
+    to6(f'4.1-next-header-not-carried-{number}', packet_, 'protocol', unreachable4(packet_, 2))
 
 # --- 4.5: UDP without checksum ---
 
@@ -531,7 +547,8 @@ to6('4.5-udp-zero-shorter', p4(behind), out6(l4(UDP, behind[:11], S6, H6) + behi
 to6('4.5-udp-zero-length-7', p4(udp(length=7)), 'udp-length')
 to6('4.5-udp-zero-length-0', p4(udp(length=0)), 'udp-length')
 to6('4.5-udp-zero-length-beyond', p4(udp(length=14)), 'udp-length')
-to6('4.5-udp-zero-first-fragment', p4(udp(MANY[:992]), ident=7, frag=MF), 'fragment-udp0')
+packet_ = p4(udp(MANY[:992]), ident=7, frag=MF)
+to6('4.5-udp-zero-first-fragment', packet_, 'fragment-udp0', unreachable4(packet_))
 to6('4.5-udp-zero-later-fragment', p4(bytes(64), ident=7, frag=MF | 8), out6(frag6(UDP, 64, 1, 7, bytes(64)), FRAGMENT))
 to6('4.5-udplite-zero-stays', p4(udp(), UDPLITE), out6(udp(), UDPLITE))
 to4('5.5-udp-zero-stays', p6(udp()), out4(udp()))
@@ -577,10 +594,13 @@ for src in '::', '::1', '::ffff:198.51.100.2', '::ffff:0:0', 'fe80::1', 'febf:ff
     to4(f'5.1-illegal-source-{src}', p6(l4(UDP, udp(), src, S6), src=src), 'src-illegal')
     to4(f'5.1-illegal-source-of-error-{src}', err6(3, 0, Z4, p6(U6, src=S6, dst=H6), src=src), 'src-illegal')
 for src in '::2', '::1.2.3.4', 'fec0::1', R6, '64:ff9b::1:0:0', '64:ff9b:1::1':
-    to4(f'5.1-not-allowed-{src}', p6(l4(UDP, udp(), src, S6), src=src), 'not-allowed')
+    packet_ = p6(l4(UDP, udp(), src, S6), src=src)
+    to4(f'5.1-not-allowed-{src}', packet_, 'not-allowed', unreachable6(packet_))
 for dst in '0.0.0.0', '0.1.2.3', '127.0.0.1', '169.254.1.1', '224.0.0.1', '239.255.255.255', '240.0.0.1', \
         '255.255.255.255':
-    to4(f'5.1-illegal-destination-{dst}', p6(l4(UDP, udp(), H6, embed(dst)), dst=embed(dst)), 'dst-illegal')
+    packet_ = p6(l4(UDP, udp(), H6, embed(dst)), dst=embed(dst))
+    group_ = dst.startswith(('224.', '239.')) or dst == '255.255.255.255'
+    to4(f'5.1-illegal-destination-{dst}', packet_, 'dst-illegal', *[] if group_ else [unreachable6(packet_)])
 
 to4('5.1-truncated', p6(U64, plen=100), 'truncated')
 to4('5.1-payload-length-0', p6(U64, plen=0), 'truncated')
@@ -606,10 +626,12 @@ for name_, kinds in EXTENSIONS.items():
         err4(11, 0, Z4, p4(U46), src=H4, dst=S4))
 for units in 1, 5, 100, 253:
     to4(f'5.1-extension-{8 + 8 * units}-bytes', p6(options6(UDP, units) + U64, DSTOPTS), out4(U4))
-to4('5.1-extension-2040-bytes', p6(options6(UDP, 254) + U64, DSTOPTS), 'ext-header')
+packet_ = p6(options6(UDP, 254) + U64, DSTOPTS)
+to4('5.1-extension-2040-bytes', packet_, 'ext-header', unreachable6(packet_))
 for kinds in [DSTOPTS] * 9, [HOPOPT] * 12:
     first_, headers = chain(*kinds)
-    to4(f'5.1-extensions-{len(kinds)}', p6(headers + U64, first_), 'ext-header')
+    packet_ = p6(headers + U64, first_)
+    to4(f'5.1-extensions-{len(kinds)}', packet_, 'ext-header', unreachable6(packet_))
 a, b = l4(UDP, udp(MANY[:1232]), H6, S6), l4(UDP, udp(MANY[:1232]), H4, S4)
 to4('5.1-df-extension-does-not-count', p6(options6(UDP) + a, DSTOPTS), out4(b))
 to4('5.1-extension-header-missing', p6(b'', DSTOPTS), 'truncated')
@@ -618,9 +640,9 @@ to4('5.1-extension-longer-than-packet', p6(bytes((UDP, 4)) + bytes(14), HOPOPT),
 to4('5.1-extension-then-nothing', p6(options6(UDP), DSTOPTS), 'truncated')
 
 
-def parameter_problem(packet, pointer, src=H6, dst=S6):
-    """The answer: type 4, code 0, pointer at Segments Left, at most 1280 bytes."""
-    return err6(4, 0, struct.pack('!I', pointer), packet[:1232], dst, src)
+def parameter_problem(packet, pointer):
+    """Type 4, code 0, pointer at Segments Left."""
+    return unreachable6(packet, 0, 4, pointer)
 
 
 for kind in 0, 2, 3, 4, 77:
@@ -636,11 +658,14 @@ to4('5.1-routing-second', packet_, 'routing-header', parameter_problem(packet_, 
 packet_ = p6(options6(ROUTING, 5) + routing(UDP, 1) + l4(UDP, udp(MANY[:1400]), H6, S6), DSTOPTS)
 to4('5.1-routing-long', packet_, 'routing-header', parameter_problem(packet_, 91))
 packet_ = p6(routing(UDP, 1) + l4(UDP, udp(), R6, S6), ROUTING, src=R6)
-to4('5.1-routing-from-stranger', packet_, 'routing-header', parameter_problem(packet_, 43, src=R6))
+to4('5.1-routing-from-stranger', packet_, 'routing-header', parameter_problem(packet_, 43))
 packet_ = p6(routing(ICMP6, 1) + l4(ICMP6, echo(128), H6, S6), ROUTING)
 to4('5.1-routing-echo', packet_, 'routing-header', parameter_problem(packet_, 43))
 packet_ = p6(routing(FRAGMENT, 1) + frag6(UDP, 0, 1, 5, l4(UDP, udp(MANY[:80]), H6, S6)), ROUTING)
 to4('5.1-routing-fragment', packet_, 'routing-header', parameter_problem(packet_, 43))
+to4('5.1-routing-later-fragment', p6(routing(FRAGMENT, 1) + frag6(UDP, 80, 0, 5, MANY[:80]), ROUTING), 'routing-header')
+to4('5.1-routing-nothing-behind', p6(routing(ICMP6, 1), ROUTING) + b'\1', 'routing-header',
+    parameter_problem(p6(routing(ICMP6, 1), ROUTING), 43))
 for kind in 1, 2, 3, 4, 100, 137:
     to4(f'5.4-no-answer-to-icmp-{kind}', p6(routing(ICMP6, 1) + bytes((kind, 0)) + bytes(50), ROUTING),
         'routing-header')
@@ -669,7 +694,8 @@ for name_, start, end, more in ('first', 0, 1232, 1), ('middle', 1232, 2464, 1),
         to4(f'5.1.1-{name_}-protocol-{number}', p6(frag6(number, start, more, 0x12345678, MANY[start:end]), FRAGMENT),
             out4(MANY[start:end], number, **want_))
 first_, headers = chain(*[DSTOPTS] * 8, last=FRAGMENT)
-to4('5.1.1-behind-eight', p6(headers + frag6(UDP, 8, 0, 1, MANY[:8]), first_), 'ext-header')
+packet_ = p6(headers + frag6(UDP, 8, 0, 1, MANY[:8]), first_)
+to4('5.1.1-behind-eight', packet_, 'ext-header', unreachable6(packet_))
 for size_ in 8, 1240, 1241, 3000:
     a, b = (l4(UDP, udp(MANY[:size_ - 8]), *ends) for ends in ((H6, S6), (H4, S4)))
     to4(f'5.1.1-atomic-{size_}', p6(frag6(UDP, 0, 0, 0xffff1234, a), FRAGMENT), out4(b, ident=0x1234))
@@ -682,9 +708,9 @@ to4('5.1.1-reserved-bits-atomic-echo', p6(frag6(ICMP6, 4, 0, 0x12345678, l4(ICMP
     out4(l4(ICMP4, echo(8), H4, S4), ICMP4, ident=0x5678))
 for number in HOPOPT, ROUTING, FRAGMENT, AH, DSTOPTS, 135, 139, 140:
     for name_, offset, more in ('first', 0, 1), ('last', 800, 0), ('atomic', 0, 0):
-        to4(f'5.1.1-extension-behind-{number}-{name_}',
-            p6(frag6(number, offset, more, 1, options6(UDP) + U64[:8]), FRAGMENT),
-            'ext-header')
+        packet_ = p6(frag6(number, offset, more, 1, options6(UDP) + U64[:8]), FRAGMENT)
+        to4(f'5.1.1-extension-behind-{number}-{name_}', packet_, 'ext-header',
+            *[] if offset else [unreachable6(packet_)])
 to4('5.1.1-header-cut', p6(bytes((UDP, 0, 0, 1, 0, 0, 0)), FRAGMENT), 'truncated')
 to4('5.1.1-bad-empty', p6(frag6(UDP, 8, 0, 1, b''), FRAGMENT), 'fragment-bad')
 to4('5.1.1-bad-units', p6(frag6(UDP, 8, 1, 1, MANY[:9]), FRAGMENT), 'fragment-bad')
@@ -749,13 +775,15 @@ to4('6791-icmp-src', err6(3, 0, Z4, Q6, src=R6), err4(11, 0, Z4, Q4, '192.0.2.77
     options=('--icmp-src', '192.0.2.77'))
 to4('6791-router-with-mapping', err6(3, 0, Z4, p6(l4(UDP, udp(), S6, B6), src=S6, dst=B6)),
     err4(11, 0, Z4, p4(l4(UDP, udp(), S4, B4), dst=B4), H4, S4))
-to4('6791-not-for-echo', p6(l4(ICMP6, echo(129), R6, S6), ICMP6, src=R6), 'not-allowed')
+packet_ = p6(l4(ICMP6, echo(129), R6, S6), ICMP6, src=R6)
+to4('6791-not-for-echo', packet_, 'not-allowed', unreachable6(packet_))
 for kind, code, rest, kind4, code4, rest4 in (1, 0, Z4, 3, 1, Z4), (1, 4, Z4, 3, 3, Z4), (4, 1, Z4, 3, 2, Z4), \
         (2, 0, struct.pack('!I', 1300), 3, 4, struct.pack('!I', 1280)), (4, 0, struct.pack('!I', 7), 12, 0,
             b'\x08\0\0\0'):
     to4(f'6791-type-{kind}-code-{code}', err6(kind, code, rest, Q6, src=R6),
         err4(kind4, code4, rest4, Q4, '192.0.0.8', S4))
-to6('6791-to-the-icmp-source', p4(U46, dst='192.0.0.8'), 'no-mapping')
+packet_ = p4(U46, dst='192.0.0.8')
+to6('6791-to-the-icmp-source', packet_, 'no-mapping', unreachable4(packet_, 1))
 
 to4('5.2-error-unused-bytes', err6(1, 0, b'\0\x66\x77\x88', Q6), err4(3, 1, Z4, Q4, H4, S4))
 to4('5.2-error-wrong-checksum', flip(err6(3, 0, Z4, Q6)), flip(err4(11, 0, Z4, Q4, H4, S4)))
@@ -847,8 +875,10 @@ to4('4884-64-quoted-extension-headers',
 
 for kind in 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 143, 151, 200, 255:
     to4(f'5.2-query-{kind}', p6(l4(ICMP6, echo(kind, bytes(24)), H6, S6), ICMP6, hlim=255), 'icmp-type')
-to4('5.2-icmpv4-in-ipv6', p6(l4(ICMP4, echo(8), H4, S4), ICMP4), 'protocol')
-to4('5.2-igmp', p6(bytes.fromhex('1100eeff00000000'), 2), 'protocol')
+packet_ = p6(l4(ICMP4, echo(8), H4, S4), ICMP4)
+to4('5.2-icmpv4-in-ipv6', packet_, 'protocol', unreachable6(packet_, 4))
+packet_ = p6(bytes.fromhex('1100eeff00000000'), 2)
+to4('5.2-igmp', packet_, 'protocol', unreachable6(packet_, 4))
 for kinds in [HOPOPT], [DSTOPTS] * 3:
     first_, headers = chain(*kinds, last=ICMP6)
     to4(f'5.2-mld-behind-{len(kinds)}', p6(headers + l4(ICMP6, echo(131, bytes(16)), H6, S6), first_, hlim=1),
@@ -888,7 +918,10 @@ for prefix, s6_ in PREFIXES.items():
     to6(f'6052-{size_}-error-46', err4(11, 0, Z4, W4, src=T4),
         err6(3, 0, Z4, p6(l4(UDP, udp(), H6, s6_), dst=s6_, hlim=7), embed(T4, prefix), H6), **kw_)
     to4(f'6052-{size_}-source-in-prefix', p6(l4(UDP, udp(), s6_, s6_), src=s6_, dst=s6_), 'src-illegal', **kw_)
-    to4(f'6052-{size_}-illegal-destination', p6(U64, dst=embed('127.0.0.1', prefix)), 'dst-illegal', **kw_)
+    packet_ = p6(U64, dst=embed('127.0.0.1', prefix))
+    to4(f'6052-{size_}-illegal-destination', packet_, 'dst-illegal', unreachable6(packet_), **kw_)
+    packet_ = p6(l4(UDP, udp(), '2620::9', s6_), src='2620::9', dst=s6_)
+    to4(f'6052-{size_}-not-allowed', packet_, 'not-allowed', unreachable6(packet_), **kw_)
     if not size_.startswith('96'):
         dirty = bytearray(packed(s6_))
         dirty[8], dirty[15] = 0x5a, 0xa5                # u octet and suffix: the translator MUST, SHOULD ignore them
@@ -907,10 +940,10 @@ for far in NON_GLOBAL + GLOBAL:
     e_ = embed(far)
     bad_ = far in NON_GLOBAL
     six, four = p6(l4(UDP, udp(), H6, e_), dst=e_), p4(l4(UDP, udp(), far, H4), src=far)
-    to4(f'6052-3.1-strict-64-{far}', six, 'non-global' if bad_ else out4(l4(UDP, udp(), H4, far), dst=far),
-        options=STRICT)
-    to6(f'6052-3.1-strict-46-{far}', four, 'non-global' if bad_ else out6(l4(UDP, udp(), e_, H6), src=e_),
-        options=STRICT)
+    to4(f'6052-3.1-strict-64-{far}', six,
+        *['non-global', unreachable6(six)] if bad_ else [out4(l4(UDP, udp(), H4, far), dst=far)], options=STRICT)
+    to6(f'6052-3.1-strict-46-{far}', four,
+        *['non-global', unreachable4(four)] if bad_ else [out6(l4(UDP, udp(), e_, H6), src=e_)], options=STRICT)
 to6('6052-3.1-strict-error', err4(11, 0, Z4, p4(l4(UDP, udp(), H4, '8.8.8.8'), src=H4, dst='8.8.8.8'), src='10.9.9.9'),
     'non-global',
     options=STRICT)
@@ -926,7 +959,37 @@ to4('6052-3.1-own-prefix', p6(l4(UDP, udp(), H6, '2001:db8:122:344::c633:6402'),
 for dst in '10.0.0.255', '10.0.2.0', '192.0.2.1', '255.255.255.255', '224.0.0.1':
     to6(f'4.6-to-{dst}', p4(U46, dst=dst))
 for dst in '10.0.1.0', '10.0.1.255', '10.0.1.200':
-    to6(f'4.6-no-host-{dst}', p4(U46, dst=dst), 'no-mapping')
+    packet_ = p4(U46, dst=dst)
+    to6(f'4.6-no-host-{dst}', packet_, 'no-mapping', unreachable4(packet_, 1))
+
+# --- 4.4, 5.4: who is answered, and who is not ---
+
+N4 = '10.0.1.200'                                       # of the pool, nobody's
+for name_, packet_ in {
+        'tcp': p4(l4(TCP, tcp(), S4, N4), TCP, dst=N4), 'echo': p4(l4(ICMP4, echo(8), S4, N4), ICMP4, dst=N4),
+        'long': p4(MANY[:1400], 132, dst=N4), 'df': p4(U46, dst=N4, frag=DF), 'options': p4(U46, dst=N4, options=RR),
+        'first-fragment': p4(D1400[:1200], dst=N4, ident=9, frag=MF), 'timestamp': p4(echo(13, bytes(12)), ICMP4, dst=N4),
+        'without-checksum': p4(udp(), dst=N4), 'empty': p4(b'', 132, dst=N4)}.items():
+    to6(f'4.4-no-host-{name_}', packet_, 'no-mapping', unreachable4(packet_, 1))
+packet_ = p4(U46, dst=N4)
+to6('4.4-no-host-link-padding', packet_ + b'padding', 'no-mapping', unreachable4(packet_, 1))
+to6('4.4-no-answer-to-later-fragment', p4(D1400[1200:2000], dst=N4, frag=MF | 150), 'no-mapping')
+for kind in 3, 4, 5, 11, 12:
+    to6(f'4.4-no-answer-to-icmp-{kind}', err4(kind, 0, Z4, p4(U4, src=N4, dst=S4), dst=N4), 'no-mapping')
+for name_, packet_ in {
+        'tcp': p6(l4(TCP, tcp(), R6, S6), TCP, src=R6), 'echo': p6(l4(ICMP6, echo(128), R6, S6), ICMP6, src=R6),
+        'long': p6(MANY[:1400], 132, src=R6), 'extension': p6(options6(UDP) + U64, HOPOPT, src=R6),
+        'first-fragment': p6(frag6(UDP, 0, 1, 9, V3000[:1200]), FRAGMENT, src=R6), 'empty': p6(b'', 59, src=R6),
+        'flow-label': p6(U64, src=R6, fl=0xabcde, tc=0xb8)}.items():
+    to4(f'5.4-not-allowed-{name_}', packet_, 'not-allowed', unreachable6(packet_))
+packet_ = p6(U64, src=R6)
+to4('5.4-not-allowed-link-padding', packet_ + b'padding', 'not-allowed', unreachable6(packet_))
+to4('5.4-no-answer-to-later-fragment', p6(frag6(UDP, 1200, 1, 9, V3000[1200:2000]), FRAGMENT, src=R6), 'not-allowed')
+packet_ = p6(U64, src='fc00:99::1', dst=embed('127.0.0.1'))
+to4('5.4-no-mapping-for-the-answered', packet_, 'dst-illegal', unreachable6(packet_))
+to4('5.4-no-answer-to-stray-error', err6(1, 4, Z4, p6(U6, src=S6, dst='fc00:66::77'), R6), 'icmp-foreign')
+to4('5.4-icmp-rate-0', p6(U64, src=R6), 'not-allowed', options=('--icmp-rate', '0'), ask=False)
+to6('4.4-icmp-rate-0', p4(U46, dst=N4), 'no-mapping', options=('--icmp-rate', '0'), ask=False)
 for dst in 'fc00:6::1', '64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff', '64:ff9b::1:0:0', '64:ff9b:1::c633:6402', 'ff02::1':
     to4(f'5.6-to-{dst}', p6(U64, dst=dst))
 to4('5.6-version-4', b'\x40' + p6(U64)[1:])
@@ -966,7 +1029,7 @@ class Bench:
         self.close_translator()
         if self.mtu != mtu:
             self.gw.ip('link', 'set', 'eth0', 'mtu', mtu)
-        self.gw.load(*options)
+        self.gw.load(*options, *[] if '--icmp-rate' in options else ['--icmp-rate', '1000000'])
         self.t = bpf.Translator(self.gw)
         self.now, self.mtu = (options, mtu), mtu
         self.cfg = oracle.Config(v4_prefix=ipaddress.IPv4Network('10.0.1.0/24'), mtu=mtu,
@@ -1063,9 +1126,8 @@ def test_case(bench, name):
 
 
 # Cases in which the end of a packet is cut off or added to. bpf_skb_change_tail makes the packet CHECKSUM_NONE, which
-# is right; but test_run compares skb->csum all the same.
-NEW_TAIL = ('4.1-cut-*', '4884-*', '*-truncated-*', '4.1-source-route-long', '5.1-routing-long',
-            '5.3-quoted-udp-1000-whole')
+# is right; but test_run compares skb->csum all the same. The same is true of all answers.
+NEW_TAIL = ('4.1-cut-*', '4884-*', '*-truncated-*', '5.3-quoted-udp-1000-whole')
 COMPLETE = 4        # BPF_F_TEST_SKB_CHECKSUM_COMPLETE: the kernel compares skb->csum with the bytes afterwards
 
 
@@ -1080,7 +1142,8 @@ def test_checksum_complete(bench):
         pytest.skip('CHECKSUM_COMPLETE: BPF_PROG_TEST_RUN of this kernel cannot do it (6.16 can)')
     wrong = {}
     for name, c in CASES.items():
-        if (c.options, c.mtu) == ((), 1500) and c.want and not any(fnmatch.fnmatch(name, n) for n in NEW_TAIL):
+        is_answer = c.want and isinstance(c.want[0], str) and len(c.want) == 2
+        if (c.options, c.mtu) == ((), 1500) and c.want and not is_answer and not any(fnmatch.fnmatch(name, n) for n in NEW_TAIL):
             try:
                 check(bench, name, flags=COMPLETE)
             except OSError as e:
@@ -1112,22 +1175,6 @@ def test_every_other_type_is_dropped(bench):
             assert bench.run('4to6', err4(kind, 0, Z4, W4))[::2] == (TC_ACT_SHOT, ['icmp-type']), kind
 
 
-def test_answers_are_limited(bench):
-    """RFC 4443 section 2.4 (f), RFC 1812 section 4.3.2.8: at most a hundred a second on each CPU."""
-    bench.use((), 1500)
-    time.sleep(1)
-    for way, packet in ('6to4', p6(routing(UDP, 1) + U64, ROUTING)), ('4to6', p4(U46, options=LSRR)):
-        start, cpus = time.monotonic(), os.cpu_count()
-        run = bench.t.run64 if way == '6to4' else bench.t.run46
-        verdicts = [run(packet)[0] for _ in range(100 * cpus + 200)]
-        seconds = int(time.monotonic() - start) + 2
-        assert set(verdicts) <= {TC_ACT_SHOT, TC_ACT_REDIRECT}
-        assert verdicts.count(TC_ACT_REDIRECT) <= 100 * cpus * seconds
-        if seconds == 2:
-            assert TC_ACT_SHOT in verdicts
-        time.sleep(1)
-
-
 # --- what stands before the IP header, and where it lies ---
 
 @pytest.mark.parametrize('tags', ['8100 0005', '88a8 0007 8100 0005', '8100 e007 8100 2fff'])
@@ -1147,9 +1194,14 @@ def test_vlan_tag_in_band(bench, tags):
     with bench.gw:
         verdict, frame = bench.t.to4.run(foreign, bench.t.ifindex)
     assert verdict == TC_ACT_UNSPEC and frame[-len(p6(U64)):] == foreign[-len(p6(U64)):]
-    drop = bench.t.ETH6[:12] + tags + b'\x86\xdd' + p6(U64, dst=embed('127.0.0.1'))
+    drop = bench.t.ETH6[:12] + tags + b'\x86\xdd' + p6(U64, dst=embed('224.0.0.1'))
     with bench.gw:
         assert bench.t.to4.run(drop, bench.t.ifindex)[0] == TC_ACT_SHOT
+    packet = p6(U64, dst=embed('127.0.0.1'))
+    with bench.gw:
+        verdict, frame = bench.t.to4.run(bench.t.ETH6[:12] + tags + b'\x86\xdd' + packet, bench.t.ifindex)
+    assert verdict == TC_ACT_REDIRECT and frame[:12] == bench.t.ETH6[6:12] + bench.t.ETH6[:6]
+    assert frame[12:] == tags[4:] + b'\x86\xdd' + unreachable6(packet)      # the answer has them too
 
 
 SOL_PACKET, PACKET_AUXDATA, TP_STATUS_VLAN_VALID = 263, 8, 0x10

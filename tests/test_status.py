@@ -135,10 +135,10 @@ def test_counters_of_real_traffic(nat):
 
 CONFIGURATIONS = {
     'defaults': ([], {}),
-    'everything': (['-6', '2001:db8:64::/96', '-t', 77, '--icmp-src', '192.0.2.99', '--lowest-ipv6-mtu', 1400,
-                    '--wkp-strict', '--tos', '0x10', '--tclass', 0, '-a', '2001:db8:1::/48', '-a', '2001:db8::1/128'],
-                   {'v6_prefix': '2001:db8:64::/96', 'timeout': 77, 'icmp_src': '192.0.2.99', 'lowest_ipv6_mtu': 1400,
-                    'wkp_strict': True, 'tos': 16, 'tclass': 0,
+    'everything': (['-6', '2001:db8:64::/96', '-t', 77, '--icmp-src', '192.0.2.99', '--icmp-rate', 0,
+                    '--lowest-ipv6-mtu', 1400, '--wkp-strict', '--tos', '0x10', '--tclass', 0, '-a', '2001:db8:1::/48', '-a', '2001:db8::1/128'],
+                   {'v6_prefix': '2001:db8:64::/96', 'timeout': 77, 'icmp_src': '192.0.2.99', 'icmp_rate': 0,
+                    'lowest_ipv6_mtu': 1400, 'wkp_strict': True, 'tos': 16, 'tclass': 0,
                     'allowed_src': ['2001:db8::1', '2001:db8:1::/48', 'fc00::/8']}),
 }
 
@@ -155,7 +155,7 @@ def test_configuration(net, name):
     with Translator(gw) as t:
         want = {'interface': 'eth0', 'ifindex': t.ifindex, 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
                 'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7200, 'icmp_src': '192.0.0.8',
-                'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
+                'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'kernel': os.uname().release,
                 'mappings': {'live': 0, 'expired': 0, 'static': 0, 'free': 510, 'addresses': 510}} | changed
     assert before - 2 <= seen.pop('since') <= after + 1

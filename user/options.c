@@ -379,6 +379,7 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.fresh = o->timeout >= 8 ? hz : hz * o->timeout / 8,
 		.lowest_ipv6_mtu = o->lowest_ipv6_mtu,
 		.icmp_src = o->icmp_src,
+		.icmp_rate = o->icmp_rate,
 		.wkp_strict = o->wkp_strict,
 		.set_tos = o->tos.set,
 		.tos = o->tos.value,

@@ -44,6 +44,7 @@ struct options {
 	__u32 timeout; /* seconds */
 	__be32 icmp_src;
 	__u32 lowest_ipv6_mtu;
+	__u32 icmp_rate; /* a second and CPU */
 	struct octet tos;
 	struct octet tclass;
 	bool wkp_strict;
@@ -95,6 +96,7 @@ int append_allowed(struct options *o, const void *value);
 int parse_timeout(const char *arg, void *value, struct reason *why);
 int parse_icmp_src(const char *arg, void *value, struct reason *why);
 int parse_mtu(const char *arg, void *value, struct reason *why);
+int parse_rate(const char *arg, void *value, struct reason *why);
 int parse_octet(const char *arg, void *value, struct reason *why);
 int parse_static(const char *arg, void *value, struct reason *why);
 int append_static(struct options *o, const void *value);

@@ -104,6 +104,11 @@ int parse_mtu(const char *arg, void *value, struct reason *why)
 	return parse_number(arg, MIN_IPV6_MTU, 65535, value, why);
 }
 
+int parse_rate(const char *arg, void *value, struct reason *why)
+{
+	return parse_number(arg, 0, NAT64_RATE_MAX, value, why);
+}
+
 int parse_octet(const char *arg, void *value, struct reason *why)
 {
 	struct octet *octet = value;
