@@ -32,8 +32,8 @@
 const volatile struct nat64_config cfg;
 
 #include "headers/verdict.h"
-#include "headers/pkt.h"
 #include "headers/csum.h"
+#include "headers/pkt.h"
 #include "headers/addr.h"
 #include "headers/vlan.h"
 #include "headers/state.h"

@@ -3,7 +3,7 @@
 #ifndef NAT64_ADDR_H
 #define NAT64_ADDR_H
 
-#include "csum.h"
+#include "pkt.h"
 
 static __always_inline bool v6_same(const union nat64_v6 *a, const union nat64_v6 *b)
 {

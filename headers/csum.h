@@ -3,7 +3,7 @@
 #ifndef NAT64_CSUM_H
 #define NAT64_CSUM_H
 
-#include "pkt.h"
+#include "verdict.h"
 
 /* A sum of 16-bit words in the order they lie in the packet, which the arithmetic does not mind: not folded, carries
  * piled up in the upper half. */
@@ -82,44 +82,6 @@ static __always_inline int csum_update(struct __sk_buff *skb, __u32 off, csum_t 
 {
 	return bpf_l4_csum_replace(skb, off, 0, csum_fold32(diff), BPF_F_PSEUDO_HDR | flags) ? NAT64_DROP_NO_MEMORY
 											     : NAT64_PASS;
-}
-
-#define SCRATCH 2048
-
-/* Room for a piece of a packet, and 3 bytes to round it up. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u8[SCRATCH + 4]);
-} scratch SEC(".maps");
-
-/* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
- * global function, so that the verifier walks the loop once and not for every caller; such a function takes nothing
- * but the context and numbers before 5.12. */
-__noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
-{
-	__u32 zero = 0, i;
-	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
-	csum_t sum = 0;
-
-	if (!b)
-		return -1;
-	for (i = 0; i < 128 && len >= 512; i++) {
-		if (bpf_skb_load_bytes(skb, off, b, 512))
-			return -1;
-		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, 512, 0);
-		off += 512;
-		len -= 512;
-	}
-	if (len) {
-		len = pkt_bounded(len, 512);
-		if (bpf_skb_load_bytes(skb, off, b, len))
-			return -1;
-		b[len] = b[len + 1] = b[len + 2] = 0;
-		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, (len + 3) & ~3U, 0);
-	}
-	return csum_fold16(sum);
 }
 
 #endif
