@@ -133,7 +133,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 len = IP6_HEADER + p->l4_len + (p->frag ? FRAG_HEADER : 0);
-	__u32 max = p->df || cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu;
+	__u32 max = p->df ? cfg.mtu : cfg.cut_mtu;
 
 	if (len <= max || skb->gso_size || (p->df && !p->frag))
 		return;
@@ -145,13 +145,13 @@ static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
  * takes from their size what a packet grows by, unless told not to. */
 static __always_inline int fit_segments(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u32 max = cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu, size, more, i;
+	__u32 size, more, i;
 	__u8 doff;
 
 	if (!skb->gso_size || p->df || p->proto != IPPROTO_TCP)
 		return NAT64_PASS;
 	TRY(pkt_load(skb, l3_off() + IP6_HEADER + 12, &doff, 1));
-	size = max - IP6_HEADER - (doff >> 4) * 4;
+	size = cfg.cut_mtu - IP6_HEADER - (doff >> 4) * 4;
 	for (i = 0; i < 65536 / ADJUST_MAX + 1 && skb->gso_size > size; i++) {
 		more = skb->gso_size - size;
 		more = more < ADJUST_MAX ? more : ADJUST_MAX;

@@ -39,6 +39,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all)
 		.hz = 250,
 		.fresh = 250,
 		.lowest_ipv6_mtu = 1280,
+		.cut_mtu = 1280,
 		.icmp_src = be32_from(0xc0000008),
 		.icmp_rate = 100,
 		.l3 = l3,

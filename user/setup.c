@@ -100,6 +100,7 @@ static int load(struct setup *s)
 	options_config(s->o, &s->cfg);
 	s->cfg.ifindex = s->link->index;
 	s->cfg.mtu = s->link->mtu;
+	s->cfg.cut_mtu = s->cfg.mtu < s->cfg.lowest_ipv6_mtu ? s->cfg.mtu : s->cfg.lowest_ipv6_mtu;
 	s->cfg.l3 = s->link->l3;
 	err = loaded_open(id, &s->loaded, &why);
 	err = err ? err : programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
