@@ -14,10 +14,6 @@
 #include "user/setup.h"
 #include "user/status.h"
 
-#ifndef NAT64_VERSION
-#define NAT64_VERSION "0.1.0"
-#endif
-
 #define EXIT_USAGE 2
 
 #define FIELD(name) .offset = offsetof(struct options, name), .size = sizeof(((struct options *)0)->name)
