@@ -7,12 +7,10 @@ speaks IPv4 filters strictly by reverse path. On every link one end is `right` o
 
 import hashlib
 import json
-import os
 import re
-import subprocess
 
 from bpf import Translator
-from lab import PYTHON, embed, wait_for
+from lab import embed
 
 NAMES = 'h6', 'r6a', 'r6b', 'gw', 'r4a', 'r4b', 'h4'
 H6, H4, POOL = 'fc00:6::6', '192.0.2.2', '10.0.1.0/24'

@@ -391,5 +391,5 @@ def test_bad_input(nat, name):
                                   ['-i', 'eth0', '--mappings'], ['-i', 'eth0', '--mappings', '--json']])
 def test_full_disk(nat, argv):
     """What could not be written is a failure, in one line."""
-    done = nat[1].run('sh', '-c', f'"$0" "$@" > /dev/full', NAT64, *argv, check=False)
+    done = nat[1].run('sh', '-c', '"$0" "$@" > /dev/full', NAT64, *argv, check=False)
     assert done.returncode == 1 and re.fullmatch(r'nat64: [^\n]*No space left[^\n]*\n', done.stderr)
