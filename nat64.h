@@ -6,14 +6,14 @@
 #include <linux/bpf.h>
 #include <linux/types.h>
 
-/* What a translator is found by. A second translator on an interface, or somebody else's filter, is told from
- * ours by program name; routes and neighbours by their protocol number (rtm_protocol, NDA_PROTOCOL), which no
- * routing daemon in /etc/iproute2/rt_protos uses. */
+/* What a translator is found by: programs by their name, and if they are clsact filters by handle and priority as well;
+ * routes and neighbours by their protocol number (rtm_protocol, NDA_PROTOCOL), which no routing daemon in
+ * /etc/iproute2/rt_protos uses. */
 #define NAT64_TC_HANDLE	  0x64
 #define NAT64_TC_PRIORITY 64
 #define NAT64_RT_PROTOCOL 64
-#define NAT64_PROG_6TO4	  "nat64_6to4" /* clsact ingress */
-#define NAT64_PROG_4TO6	  "nat64_4to6" /* clsact egress */
+#define NAT64_PROG_6TO4	  "nat64_6to4" /* tc ingress */
+#define NAT64_PROG_4TO6	  "nat64_4to6" /* tc egress */
 #define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
 
 /* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a

@@ -12,7 +12,9 @@ import re
 import struct
 
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
-MAP_LOOKUP, MAP_NEXT_KEY, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO = 1, 4, 10, 13, 14, 15
+MAP_LOOKUP, MAP_NEXT_KEY, PROG_LOAD, PROG_ATTACH, PROG_DETACH, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, PROG_QUERY = \
+    1, 4, 5, 8, 9, 10, 13, 14, 15, 16
+TCX = {'ingress': 46, 'egress': 47}        # enum bpf_attach_type
 
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = -1, 0, 2, 7
 MAPPING = struct.Struct('=II16sQQQQQ')     # struct nat64_mapping
@@ -156,9 +158,81 @@ class Prog:
 Mapping = collections.namedtuple('Mapping', 'v4 v6 last_seen created flags')
 
 
+def tcx_query(ifindex, way):
+    """Ids of the programs attached by tcx, in their order, on an interface of this thread's network namespace."""
+    ids = ctypes.create_string_buffer(4 * 64)
+    attr = bytearray(struct.pack('=IIIIQIIQQQQ', ifindex, TCX[way], 0, 0, addr(ids), 64, 0, 0, 0, 0, 0))
+    try:
+        bpf(PROG_QUERY, attr)
+    except OSError as e:
+        if e.errno == errno.EINVAL:     # before Linux 6.6
+            return []
+        raise
+    return struct.unpack_from('=%dI' % struct.unpack_from('=I', attr, 24), ids.raw)
+
+
+def tcx_attach(host, ifname, way, fd, before=None):
+    """Attach a program by tcx, behind the others or before the one of an id."""
+    with host:
+        flags, ident = (1 << 3 | 1 << 5, before) if before else (0, 0)      # BPF_F_BEFORE | BPF_F_ID
+        bpf(PROG_ATTACH, bytearray(struct.pack('=IIIIIIQ', libc.if_nametoindex(ifname.encode()), fd, TCX[way], flags, 0,
+                                               ident, 0)))
+
+
+def tcx_detach(host, ifname, way, ident):
+    fd = by_id(PROG_FD_BY_ID, ident)
+    with host:
+        bpf(PROG_DETACH, bytearray(struct.pack('=IIIIIIQ', libc.if_nametoindex(ifname.encode()), fd, TCX[way], 0, 0, 0,
+                                               0)))
+    os.close(fd)
+
+
+def has_tcx():
+    """Does this kernel know tcx?"""
+    try:
+        bpf(PROG_QUERY, bytearray(struct.pack('=IIIIQIIQQQQ', 1, TCX['ingress'], *[0] * 9)))
+    except OSError as e:
+        if e.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def prog_load(*instructions, name='foreign', kind=3):
+    """A descriptor of a tc program of these instructions."""
+    code = ctypes.create_string_buffer(b''.join(instructions), 8 * len(instructions))
+    licence = ctypes.create_string_buffer(b'GPL')
+    return bpf(PROG_LOAD, bytearray(struct.pack('=IIQQIIQII16sII', kind, len(instructions), addr(code), addr(licence), 0,
+                                                0, 0, 0, 0, name.encode(), 0, 0)))
+
+
+def mov(register, value):
+    """r = value, as BPF instruction"""
+    return struct.pack('=BBhi', 0xb7, register, 0, value)
+
+
+EXIT = struct.pack('=BBhi', 0x95, 0, 0, 0)
+
+
+def prog_name(ident):
+    fd = by_id(PROG_FD_BY_ID, ident)
+    name = cstr(info(fd)[64:80])
+    os.close(fd)
+    return name
+
+
+def tcx_programs(host, ifname, way):
+    """[(program name, id)] of what is attached to a hook by tcx, in the order of the packets' way."""
+    with host:
+        return [(prog_name(i), i) for i in tcx_query(libc.if_nametoindex(ifname.encode()), way)]
+
+
 def tc_programs(host, ifname):
-    """{program name: id} of the BPF filters on an interface, as tc sees them."""
+    """{program name: ids} of the BPF programs on an interface's tc hooks, whether attached by tcx or as filters."""
     found = {}
+    for way in TCX:
+        for name, ident in tcx_programs(host, ifname, way):
+            found.setdefault(name, []).append(ident)
     for way in 'ingress', 'egress':
         text = host.run('tc', '-j', 'filter', 'show', 'dev', ifname, way).stdout
         for f in json.loads(text or '[]'):

@@ -4,12 +4,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import bpf                                          # noqa: E402
 from lab import Crossing, Lab, NAT64, standard      # noqa: E402
 
 OPEN = []       # labs that live longer than a test
@@ -57,6 +59,32 @@ def nat(net):
     """(h6, gw, h4) with the manual's command run on gw."""
     net[1].load()
     return net
+
+
+@pytest.fixture(scope='session')
+def notcx():
+    """A library that makes the kernel look like one from before tcx."""
+    with tempfile.TemporaryDirectory() as tmp:
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'notcx.c')
+        subprocess.run([os.environ.get('CC', 'cc'), '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', f'{tmp}/notcx.so', source,
+                        '-ldl'], check=True)
+        yield f'{tmp}/notcx.so'
+
+
+@pytest.fixture
+def old_kernel(notcx, monkeypatch):
+    """What the test runs sees a kernel without tcx."""
+    monkeypatch.setenv('LD_PRELOAD', notcx)
+
+
+@pytest.fixture(params=['tcx', 'clsact'])
+def kind(request):
+    """How nat64 attaches; the other fixtures come after this one."""
+    if request.param == 'clsact':
+        request.getfixturevalue('old_kernel')
+    elif not bpf.has_tcx():
+        pytest.skip('NO tcx: before Linux 6.6')
+    return request.param
 
 
 @pytest.fixture(scope='module')

@@ -188,6 +188,8 @@ class Host:
         for line in self.batch('tc', *ask).splitlines():
             place += bool(re.match('qdisc .* root ', line))         # the first line of each interface
             text.append(f'{names[place]}: {line}')
+        text += [f'{name}: tcx {way} {program} id {ident}' for name in names for way in bpf.TCX
+                 for program, ident in bpf.tcx_programs(self, name, way)]
         text += self.run('nft', '-s', 'list', 'ruleset').stdout.splitlines()
         count = collections.Counter()
         lines = set()

@@ -241,6 +241,3 @@ def test_route_as_ip_shows_it(nat):
     assert route['metrics'][0]['mtu'] == 1480
     neigh, = [n for n in json.loads(gw.ip('-j', '-6', 'neigh', 'show', 'dev', 'eth0', 'nud', 'permanent'))]
     assert neigh['dst'] == route['via']['host']
-    assert [(f['pref'], f['options']['handle']) for way in ('ingress', 'egress')
-            for f in json.loads(gw.run('tc', '-j', 'filter', 'show', 'dev', 'eth0', way).stdout)
-            if 'options' in f] == [(64, '0x64')] * 2

@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from bpf import Translator, tc_programs
+from bpf import Translator, tc_programs, tcx_detach, tcx_programs
 from lab import NAT64, embed, standard
 
 # Somebody else's filters. They match nothing, so that packets go on to the next one.
@@ -32,14 +32,25 @@ def programs(gw, i='eth0'):
     return {name[:10]: ids for name, ids in tc_programs(gw, i).items()}
 
 
-def test_load_and_unload(net):
+def remove_by_hand(gw, kind, way):
+    """Take our program away from its hook."""
+    if kind == 'clsact':
+        gw.run('tc', 'filter', 'del', 'dev', 'eth0', way, 'prio', 64)
+    else:
+        (ident,) = [ident for name, ident in tcx_programs(gw, 'eth0', way) if name.startswith('nat64_')]
+        tcx_detach(gw, 'eth0', way, ident)
+
+
+def test_load_and_unload(kind, net):
     h6, gw, h4 = net
     before = gw.snapshot()
     made = sorted(gw.load().after - before)
-    for what in r'4 unicast 10\.0\.1\.0/24 via inet6 ', '6 .* PERMANENT', 'eth0: qdisc clsact', \
-            'eth0: filter .* nat64_6to4', 'eth0: filter .* nat64_4to6':
+    attached = {'clsact': ['eth0: qdisc clsact', 'eth0: filter .* nat64_6to4', 'eth0: filter .* nat64_4to6'],
+                'tcx': ['eth0: tcx ingress nat64_6to4 ', 'eth0: tcx egress nat64_4to6 ']}[kind]
+    for what in r'4 unicast 10\.0\.1\.0/24 via inet6 ', '6 .* PERMANENT', *attached:
         assert len([line for line in made if re.match(what, line)]) == 1, f'{what} in {made}'
-    ours = '4 unicast 10|4 unicast 192.0.0.8 |6 .* PERMANENT|eth0: qdisc clsact|eth0: filter .* pref 64 '
+    ours = '4 unicast 10|4 unicast 192.0.0.8 |6 .* PERMANENT|eth0: qdisc clsact|eth0: filter .* pref 64 |eth0: tcx'
+    assert {'clsact' in line or 'filter' in line for line in made if 'eth0: ' in line} == {kind == 'clsact'}
     assert not [line for line in made if not re.match(ours, line)]
     pings(h6)
     gw.unload()
@@ -64,7 +75,7 @@ def test_unload_with_other_options(nat):
     gw.unload('-4', '10.9.9.0/24', '-6', '2001:db8::/32')
 
 
-def test_load_again(nat):
+def test_load_again(kind, nat):
     """One filter each way, new programs, the same maps and mappings, and the same way for the packets."""
     h6, gw, _ = nat
     pings(h6)
@@ -82,7 +93,7 @@ def test_load_again(nat):
     pings(h6)
 
 
-def test_nothing_lost_while_reconfiguring(nat):
+def test_nothing_lost_while_reconfiguring(kind, nat):
     """A ping every 2 ms and a TCP transfer during six reconfigurations."""
     h6, gw, h4 = nat
     pings(h6)
@@ -183,7 +194,7 @@ def test_clsact_that_was_there_stays(net):
     assert gw.snapshot() == before
 
 
-def test_clsact_stays_for_filters_that_came_later(nat):
+def test_clsact_stays_for_filters_that_came_later(old_kernel, nat):
     _, gw, _ = nat
     for way in 'ingress', 'egress':
         gw.run('tc', 'filter', 'add', 'dev', 'eth0', way, 'prio', 7, 'protocol', 'all', *BPF)
@@ -369,7 +380,9 @@ def trace(gw, argv, tmp_path, late=False):
                 out.clear()
             count[syscall] += 1
             kinds[cmd] += 1
-            if syscall != 'bpf' or kinds[cmd] == 1 or cmd in ('BPF_PROG_LOAD', 'BPF_MAP_UPDATE_ELEM', 'BPF_MAP_FREEZE'):
+            if syscall != 'bpf' or kinds[cmd] == 1 or cmd in ('BPF_PROG_LOAD', 'BPF_MAP_UPDATE_ELEM', 'BPF_MAP_FREEZE',
+                                                              'BPF_PROG_ATTACH', 'BPF_PROG_DETACH', 'BPF_PROG_QUERY',
+                                                              'BPF_PROG_GET_FD_BY_ID'):
                 out.append((syscall, count[syscall]))
     return out
 
@@ -377,7 +390,8 @@ def trace(gw, argv, tmp_path, late=False):
 def state(gw):
     """Like Host.snapshot, without what nat64 never touches: quick."""
     return gw.run('sh', '-c', 'ip -4 route show table all; ip -6 route show table all; ip -6 neigh show nud permanent;'
-                  'tc qdisc; tc filter show dev eth0 ingress; tc filter show dev eth0 egress').stdout
+                  'tc qdisc; tc filter show dev eth0 ingress; tc filter show dev eth0 egress').stdout + \
+        ''.join(f'{way} {tcx_programs(gw, "eth0", way)}\n' for way in ('ingress', 'egress'))
 
 
 LOAD = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
@@ -390,7 +404,7 @@ def inject(gw, syscall, n, argv, error):
     return f'{syscall} number {n}: exit {done.returncode}: {done.stderr}', done.returncode, done.stderr
 
 
-def test_every_step_of_load_may_fail(net, tmp_path):
+def test_every_step_of_load_may_fail(kind, net, tmp_path):
     """The run fails in one line and leaves the machine as it was, or does without that call and loads."""
     h6, gw, _ = net
     clean = state(gw)
@@ -411,7 +425,7 @@ def test_every_step_of_load_may_fail(net, tmp_path):
     pings(h6)
 
 
-def test_every_step_of_reconfiguration_may_fail(nat, tmp_path):
+def test_every_step_of_reconfiguration_may_fail(kind, nat, tmp_path):
     """What was loaded goes on, with the same programs and mappings, though the prefixes were to change."""
     h6, gw, _ = nat
     gw.loaded.clear()       # the runs below are not counted by the lab; the last one unloads
@@ -441,7 +455,7 @@ def test_every_step_of_reconfiguration_may_fail(nat, tmp_path):
     assert 'proto 64' not in state(gw)
 
 
-def test_every_step_of_unload_may_fail(net, tmp_path):
+def test_every_step_of_unload_may_fail(kind, net, tmp_path):
     """It says so, and a second attempt takes away the rest."""
     _, gw, _ = net
     clean = state(gw)
@@ -484,7 +498,7 @@ def test_killed_half_way(net):
 
 # What an administrator may do behind its back
 
-def test_clsact_deleted_by_hand(nat):
+def test_clsact_deleted_by_hand(old_kernel, nat):
     """The rest, route and neighbour, is still found; and a new load repairs."""
     h6, gw, _ = nat
     gw.run('tc', 'qdisc', 'del', 'dev', 'eth0', 'clsact')
@@ -497,18 +511,19 @@ def test_clsact_deleted_by_hand(nat):
 
 
 @pytest.mark.parametrize('way', ['ingress', 'egress'])
-def test_one_filter_deleted_by_hand(nat, way):
+def test_one_program_removed_by_hand(kind, nat, way):
     h6, gw, _ = nat
     clean = None
     for repair in True, False:
-        gw.run('tc', 'filter', 'del', 'dev', 'eth0', way, 'prio', 64)
+        remove_by_hand(gw, kind, way)
         if repair:
             gw.load()
+            assert {k: len(v) for k, v in programs(gw).items()} == {'nat64_6to4': 1, 'nat64_4to6': 1}
             pings(h6)
         else:
             gw.loaded.clear()
             clean = gw.nat64('-u', '-i', 'eth0').after
-    assert not [line for line in clean if 'pref 64' in line or 'proto 64' in line or 'clsact' in line]
+    assert not [line for line in clean if re.search('pref 64|proto 64|clsact|tcx', line)]
 
 
 def test_route_and_neighbour_deleted_by_hand(nat):
@@ -591,7 +606,7 @@ def test_packets_of_others_pass(nat):
         assert t.stats()['packets'] == [0, 0] and t.drops() == {}
 
 
-def test_programs_are_fixed_in_place(nat):
+def test_filters_are_fixed_in_place(old_kernel, nat):
     """Handle and priority are part of the contract: other tools find us there."""
     _, gw, _ = nat
     for way in 'ingress', 'egress':

@@ -144,7 +144,7 @@ CONFIGURATIONS = {
 
 
 @pytest.mark.parametrize('name', CONFIGURATIONS)
-def test_configuration(net, name):
+def test_configuration(kind, net, name):
     """What was asked for, and the ids that tc tells; all names, and no other."""
     _, gw, _ = net
     argv, changed = CONFIGURATIONS[name]
@@ -156,14 +156,14 @@ def test_configuration(net, name):
         want = {'interface': 'eth0', 'ifindex': t.ifindex, 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
                 'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7200, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
-                'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'kernel': os.uname().release,
+                'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': os.uname().release,
                 'mappings': {'live': 0, 'expired': 0, 'static': 0, 'free': 510, 'addresses': 510}} | changed
     assert before - 2 <= seen.pop('since') <= after + 1
     assert set(seen) - set(want) == {'6to4', '4to6'}
     assert {k: seen[k] for k in want} == want
     text = gw.run(NAT64, '--status').stdout
     for word in [want['v6_prefix'], want['v4_prefix'], f'{want["timeout"]} s', want['icmp_src'], *want['allowed_src'],
-                 f'6to4 {want["programs"]["6to4"]}', f'4to6 {want["programs"]["4to6"]}', want['kernel'],
+                 f'6to4 {want["programs"]["6to4"]}', f'4to6 {want["programs"]["4to6"]}', f'by {kind}', want['kernel'],
                  'of 510 addresses']:
         assert word in text
 
@@ -256,7 +256,7 @@ def test_several_interfaces(nat, lab):
 
 
 @pytest.mark.parametrize('way', ['ingress', 'egress'])
-def test_half_a_translator(nat, way):
+def test_half_a_translator(old_kernel, nat, way):
     """One program gone: that is what there is to say."""
     _, gw, _ = nat
     gw.run('tc', 'filter', 'del', 'dev', 'eth0', way, 'prio', 64)

@@ -30,7 +30,7 @@ static const struct capability {
 	{ CAP_BPF, "CAP_BPF", 1 << TASK_LOAD | 1 << TASK_RELOAD, true },
 	{ CAP_PERFMON, "CAP_PERFMON", 1 << TASK_LOAD | 1 << TASK_RELOAD, true },
 	/* to get at programs and maps by their ids */
-	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", 1 << TASK_RELOAD | 1 << TASK_LOOK, false },
+	{ CAP_SYS_ADMIN, "CAP_SYS_ADMIN", 1 << TASK_RELOAD | 1 << TASK_TELL | 1 << TASK_LOOK, false },
 };
 
 static bool has(const struct __user_cap_data_struct *data, unsigned int bit)
@@ -56,6 +56,7 @@ int check_capabilities(enum task task, struct reason *why)
 	}
 	return n ? reason(why, -EPERM, "not permitted: missing %s%s", missing,
 			  task == TASK_RELOAD ? " (to take over the translator that is loaded)"
+			  : task == TASK_TELL ? " (to see whose programs are attached there)"
 			  : task == TASK_LOOK ? " (to look into the translator that is loaded)"
 					      : "")
 		 : 0;

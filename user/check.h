@@ -11,6 +11,7 @@ enum task {
 	TASK_LOAD,   /* load programs and attach them */
 	TASK_RELOAD, /* and look into those that are there */
 	TASK_UNLOAD,
+	TASK_TELL, /* tell ours from those of others, where programs are attached by tcx */
 	TASK_LOOK, /* look into those that are there, and change their mappings */
 };
 

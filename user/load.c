@@ -270,6 +270,18 @@ static int explain(int err, const struct options *o, struct reason *why)
 	return reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err));
 }
 
+/* Where libbpf finds by a trial that the kernel takes no names, it goes on without; and were it only memory that was
+ * short for the trial, nobody would know programs and maps by their names any more. */
+static int check_name(const struct bpf_program *prog)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len))
+		return -errno;
+	return strcmp(info.name, bpf_program__name(prog)) ? -EAGAIN : 0;
+}
+
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
@@ -290,6 +302,9 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	err = err ? err : nat64_bpf__load(skel);
 	if (err)
 		return explain(err, o, why);
+	err = check_name(skel->progs.nat64_6to4);
+	if (err)
+		return reason(why, err, "the kernel does not tell the names of the BPF programs: %s", strerror(-err));
 	if (*inherit != INHERIT_MAPS)
 		err = fill_pool(skel, cfg);
 	err = err ? err : fill_allowed(skel, o);

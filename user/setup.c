@@ -19,11 +19,12 @@ struct setup {
 
 	/* found */
 	enum tc_qdisc qdisc;
-	struct tc_filter filter[NAT64_WAYS];
+	struct tc_hook hook[NAT64_WAYS];
 	struct routes routes;
 	struct loaded loaded;
 
 	/* wanted */
+	enum tc_kind kind;
 	struct wanted wanted;
 	struct nat64_config cfg;
 	struct nat64_bpf *programs;
@@ -36,27 +37,58 @@ struct setup {
 	bool neigh_made;
 	bool *route_set; /* for each that is wanted */
 	bool frozen;	 /* the pool of the old translator */
-	bool filter_set[NAT64_WAYS];
+	bool attached[NAT64_WAYS];
 };
 
 static bool is_loaded(const struct setup *s)
 {
-	return s->filter[NAT64_6TO4].ours || s->filter[NAT64_4TO6].ours;
+	return s->hook[NAT64_6TO4].ours || s->hook[NAT64_4TO6].ours;
 }
 
 /* Is the clsact qdisc of nat64's making? */
 static bool is_clsact_ours(const struct setup *s)
 {
-	return s->clsact_made || s->filter[NAT64_6TO4].made_clsact || s->filter[NAT64_4TO6].made_clsact;
+	return s->clsact_made || s->hook[NAT64_6TO4].made_clsact || s->hook[NAT64_4TO6].made_clsact;
 }
 
-static int find_filters(struct setup *s)
+/* How to attach: as what is there, or beside the filters of a clsact qdisc, that their order is kept, or else by tcx. */
+static enum tc_kind kind_wanted(const struct setup *s)
+{
+	for (int way = 0; way < NAT64_WAYS; way++)
+		if (s->hook[way].ours)
+			return s->hook[way].kind;
+	return s->hook[NAT64_6TO4].has_tcx && s->qdisc != TC_QDISC_CLSACT ? TC_TCX : TC_CLSACT;
+}
+
+static int find_hooks(struct setup *s)
 {
 	int err = tc_qdisc_find(s->nl, s->link, &s->qdisc);
+	struct reason why = { "" };
 
 	for (int way = 0; !err && way < NAT64_WAYS; way++)
-		err = tc_filter_find(s->nl, s->link, way, &s->filter[way]);
+		err = tc_hook_find(s->nl, s->link, way, &s->hook[way]);
+	s->kind = kind_wanted(s);
+	if (err == -EPERM && check_capabilities(TASK_TELL, &why))
+		return msg_fail(err, "%s: %s", s->link->name, why.text);
 	return err ? msg_fail(err, "%s: cannot list its filters: %s", s->link->name, nl_error(s->nl, err)) : 0;
+}
+
+/* Conflicts with filters of others, if ours are to be or have to be filters, too */
+static int check_filters(const struct setup *s)
+{
+	const char *name = s->link->name;
+
+	if (s->kind == TC_TCX)
+		return 0;
+	if (s->qdisc == TC_QDISC_INGRESS)
+		return msg_fail(-EEXIST,
+				"%s: it has an ingress qdisc, and can have no clsact qdisc beside it "
+				"(tc qdisc del dev %s ingress)",
+				name, name);
+	for (int way = 0; way < NAT64_WAYS; way++)
+		if (s->hook[way].foreign.text[0])
+			return msg_fail(-EEXIST, "%s: %s", name, s->hook[way].foreign.text);
+	return 0;
 }
 
 /* Everything that can be known to fail before anything is changed. */
@@ -68,17 +100,10 @@ static int check(struct setup *s)
 
 	if (link_check(s->link, &why) || check_capabilities(TASK_LOAD, &why))
 		return msg_fail(-EINVAL, "%s: %s", name, why.text);
-	err = find_filters(s);
+	err = find_hooks(s);
+	err = err ? err : check_filters(s);
 	if (err)
 		return err;
-	if (s->qdisc == TC_QDISC_INGRESS)
-		return msg_fail(-EEXIST,
-				"%s: it has an ingress qdisc, and can have no clsact qdisc beside it "
-				"(tc qdisc del dev %s ingress)",
-				name, name);
-	for (int way = 0; way < NAT64_WAYS; way++)
-		if (s->filter[way].foreign.text[0])
-			return msg_fail(-EEXIST, "%s: %s", name, s->filter[way].foreign.text);
 	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
 		return msg_fail(-EPERM, "%s: %s", name, why.text);
 	err = check_addresses(s->nl, s->link, s->o, &why);
@@ -93,7 +118,7 @@ static int check(struct setup *s)
 
 static int load(struct setup *s)
 {
-	__u32 id[NAT64_WAYS] = { s->filter[NAT64_6TO4].prog_id, s->filter[NAT64_4TO6].prog_id };
+	__u32 id[NAT64_WAYS] = { s->hook[NAT64_6TO4].prog_id, s->hook[NAT64_4TO6].prog_id };
 	struct reason why = { "" };
 	int err;
 
@@ -161,7 +186,7 @@ static int add_clsact(struct setup *s)
 {
 	int err;
 
-	if (s->qdisc == TC_QDISC_CLSACT)
+	if (s->qdisc == TC_QDISC_CLSACT || s->kind == TC_TCX)
 		return 0;
 	err = tc_clsact_add(s->nl, s->link);
 	if (err == -ENOENT)
@@ -208,15 +233,18 @@ static int add_routes(struct setup *s)
 
 static int attach(struct setup *s, enum nat64_way way)
 {
+	const struct tc_hook *hook = &s->hook[way];
+	int fd = programs_fd(s->programs, way);
 	int err;
 
-	err = tc_filter_set(s->nl, s->link, way, programs_fd(s->programs, way), is_clsact_ours(s), s->filter[way].ours);
-	if (err == -ENOENT)
+	err = hook->ours ? tc_replace(s->nl, s->link, way, hook->kind, fd, is_clsact_ours(s), s->loaded.program[way])
+			 : tc_attach(s->nl, s->link, way, s->kind, fd, is_clsact_ours(s));
+	if (err == -ENOENT && s->kind == TC_CLSACT)
 		return msg_fail(err, "%s: the kernel has no BPF filters for tc (CONFIG_NET_CLS_BPF)", s->link->name);
 	if (err)
-		return msg_fail(err, "%s: cannot attach to the %s hook: %s", s->link->name, tc_hook(way),
+		return msg_fail(err, "%s: cannot attach to the %s hook: %s", s->link->name, tc_hook_name(way),
 				nl_error(s->nl, err));
-	s->filter_set[way] = true;
+	s->attached[way] = true;
 	return 0;
 }
 
@@ -230,14 +258,15 @@ static void undone(const struct setup *s, const char *what, int err)
 static void undo(struct setup *s)
 {
 	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
-		if (!s->filter_set[way])
-			continue;
-		if (s->filter[way].ours)
-			undone(s, tc_hook(way),
-			       tc_filter_set(s->nl, s->link, way, s->loaded.program[way], s->filter[way].made_clsact,
-					     true));
-		else
-			undone(s, tc_hook(way), tc_filter_del(s->nl, s->link, way));
+		const struct tc_hook *hook = &s->hook[way];
+		int fd = programs_fd(s->programs, way);
+
+		if (s->attached[way] && hook->ours)
+			undone(s, tc_hook_name(way),
+			       tc_replace(s->nl, s->link, way, hook->kind, s->loaded.program[way], hook->made_clsact,
+					  fd));
+		else if (s->attached[way])
+			undone(s, tc_hook_name(way), tc_detach(s->nl, s->link, way, s->kind, fd));
 	}
 	if (s->frozen)
 		undone(s, "rest of the pool", state_thaw(&s->loaded));
@@ -285,12 +314,21 @@ static int remove_routes(struct setup *s, const struct wanted *wanted)
 	return first;
 }
 
+static int detach(struct setup *s, enum nat64_way way, enum tc_kind kind)
+{
+	int err = tc_detach(s->nl, s->link, way, kind, s->loaded.program[way]);
+
+	return err ? msg_fail(err, "%s: cannot detach from the %s hook: %s", s->link->name, tc_hook_name(way),
+			      nl_error(s->nl, err))
+		   : 0;
+}
+
 /* Our filters, and with them, in one step, the clsact qdisc if it is ours alone: were the filters to go first, nobody
  * would know any more whose it is if then something failed. */
 static int remove_filters(struct setup *s)
 {
-	unsigned int others = s->filter[NAT64_6TO4].others + s->filter[NAT64_4TO6].others;
-	int err;
+	unsigned int others = s->hook[NAT64_6TO4].others + s->hook[NAT64_4TO6].others;
+	int err = 0;
 
 	if (is_clsact_ours(s) && !others) {
 		err = tc_clsact_del(s->nl, s->link);
@@ -298,13 +336,31 @@ static int remove_filters(struct setup *s)
 				      nl_error(s->nl, err))
 			   : 0;
 	}
-	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
-		err = s->filter[way].ours ? tc_filter_del(s->nl, s->link, way) : 0;
-		if (err)
-			return msg_fail(err, "%s: cannot detach from the %s hook: %s", s->link->name, tc_hook(way),
-					nl_error(s->nl, err));
+	for (int way = NAT64_WAYS - 1; !err && way >= 0; way--)
+		err = s->hook[way].filter ? detach(s, way, TC_CLSACT) : 0;
+	return err;
+}
+
+/* Filters of ours behind what is attached by tcx: a version of nat64 that knew no tcx had loaded once more. */
+static void remove_old_filters(struct setup *s)
+{
+	bool left = false, used = false;
+
+	for (int way = 0; way < NAT64_WAYS; way++) {
+		left |= s->hook[way].filter && s->hook[way].kind == TC_TCX;
+		used |= s->hook[way].filter && s->hook[way].kind == TC_CLSACT;
 	}
-	return 0;
+	if (left && !used)
+		remove_filters(s);
+}
+
+static int remove_programs(struct setup *s)
+{
+	int err = 0;
+
+	for (int way = NAT64_WAYS - 1; !err && way >= 0; way--)
+		err = s->hook[way].ours && s->hook[way].kind == TC_TCX ? detach(s, way, TC_TCX) : 0;
+	return err ? err : remove_filters(s);
 }
 
 /* What is loaded now, for -v */
@@ -358,6 +414,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 		goto out;
 	}
 	change_state(&s);
+	remove_old_filters(&s);
 	remove_routes(&s, &s.wanted);
 	tell_lost(&s);
 	check_forwarding(link);
@@ -372,18 +429,30 @@ out:
 	return err;
 }
 
+/* To detach from tcx takes the programs themselves. */
+static int open_tcx(struct setup *s, struct reason *why)
+{
+	__u32 id[NAT64_WAYS] = { 0 };
+
+	for (int way = 0; way < NAT64_WAYS; way++)
+		if (s->hook[way].kind == TC_TCX)
+			id[way] = s->hook[way].prog_id;
+	return loaded_open(id, &s->loaded, why);
+}
+
 int setup_unload(struct nl *nl, const struct link *link)
 {
-	struct setup s = { .nl = nl, .link = link };
+	struct setup s = { .nl = nl, .link = link, .loaded = LOADED_NONE };
 	struct reason why = { "" };
 	int err;
 
 	if (check_capabilities(TASK_UNLOAD, &why))
 		return msg_fail(-EPERM, "%s: %s", link->name, why.text);
-	err = find_filters(&s);
+	err = find_hooks(&s);
 	if (err)
 		return err;
-	err = routes_find(nl, link, NULL, &s.routes, &why);
+	err = open_tcx(&s, &why);
+	err = err ? err : routes_find(nl, link, NULL, &s.routes, &why);
 	if (err) {
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
@@ -393,10 +462,11 @@ int setup_unload(struct nl *nl, const struct link *link)
 		goto out;
 	}
 	err = remove_routes(&s, NULL);
-	err = err ? err : remove_filters(&s);
+	err = err ? err : remove_programs(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
 out:
+	loaded_close(&s.loaded);
 	routes_free(&s.routes);
 	return err;
 }

@@ -30,6 +30,7 @@ struct status {
 	unsigned int index;
 	struct nat64_config cfg;
 	__u32 program[NAT64_WAYS]; /* ids */
+	enum tc_kind attached;
 	time_t since;
 	struct prefix6 *allowed;
 	size_t n_allowed;
@@ -125,7 +126,8 @@ static int status_get(const struct translator *t, struct status *s)
 	*s = (struct status){ .index = t->link->index, .cfg = t->cfg, .since = wall_clock(t->maps.since) };
 	memcpy(s->interface, t->link->name, sizeof(s->interface));
 	for (int way = 0; way < NAT64_WAYS; way++)
-		s->program[way] = t->filter[way].prog_id;
+		s->program[way] = t->hook[way].prog_id;
+	s->attached = t->hook[NAT64_6TO4].kind;
 	err = get_stats(t->maps.stats, &s->stats);
 	err = err ? err : get_allowed(t->maps.allowed, s);
 	err = err ? err : statics_read(&t->maps, &s->statics);
@@ -209,6 +211,7 @@ static void print_programs(struct out *o, const struct status *s)
 		out_uint(o, WAY_NAMES[way], "%llu", s->program[way]);
 	}
 	out_close(o);
+	out_string(o, "attached", ", by %s", tc_kind_name(s->attached));
 	out_string(o, "kernel", ", kernel %s\n", uts.release);
 	strftime(text, sizeof(text), "%F %T %z", localtime_r(&s->since, &tm));
 	out_text(o, "  since             %s\n", text);

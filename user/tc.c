@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* tc.c - the clsact qdisc and our filters on its two hooks */
+/* tc.c - our programs on the two tc hooks of an interface, by tcx or as filters of a clsact qdisc */
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <linux/pkt_cls.h>
@@ -8,19 +9,24 @@
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tc.h"
+#include "tcx.h"
 
 #define CLSACT_HANDLE TC_H_MAKE(TC_H_CLSACT, 0)
 #define MADE_CLSACT   "+clsact"
 
+#define TCX_ATTEMPTS 10 /* to attach, while others do, too */
+
 static const struct hook {
 	const char *name;
 	const char *program;
-	__u32 parent;
+	enum tcx_hook tcx;
+	__u32 parent; /* of clsact */
 } HOOKS[NAT64_WAYS] = {
-	[NAT64_6TO4] = { "ingress", NAT64_PROG_6TO4, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) },
-	[NAT64_4TO6] = { "egress", NAT64_PROG_4TO6, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS) },
+	[NAT64_6TO4] = { "ingress", NAT64_PROG_6TO4, TCX_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) },
+	[NAT64_4TO6] = { "egress", NAT64_PROG_4TO6, TCX_EGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS) },
 };
 
 struct qdisc_search {
@@ -38,7 +44,7 @@ struct seen_filter {
 
 struct filter_search {
 	const struct hook *hook;
-	struct tc_filter found;
+	struct tc_hook found;
 };
 
 static int kind_attr(const struct nlattr *attr, void *data)
@@ -127,7 +133,7 @@ static void filter_answer(const struct nlmsghdr *msg, void *data)
 	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
 	struct seen_filter seen = { .kind = "", .name = "" };
 	struct filter_search *s = data;
-	struct tc_filter *found = &s->found;
+	struct tc_hook *found = &s->found;
 	size_t n = strlen(s->hook->program);
 
 	mnl_attr_parse(msg, sizeof(*tcm), filter_attr, &seen);
@@ -143,7 +149,8 @@ static void filter_answer(const struct nlmsghdr *msg, void *data)
 	} else if (tcm->tcm_handle != NAT64_TC_HANDLE) {
 		found->others++;
 	} else if (!strncmp(seen.name, s->hook->program, n) && (!seen.name[n] || !strcmp(seen.name + n, MADE_CLSACT))) {
-		found->ours = true;
+		found->ours = found->filter = true;
+		found->kind = TC_CLSACT;
 		found->made_clsact = seen.name[n];
 		found->prog_id = seen.prog_id;
 	} else {
@@ -171,22 +178,70 @@ static struct nlmsghdr *filter_request(struct nl *nl, const struct link *link, e
 	return msg;
 }
 
-int tc_filter_find(struct nl *nl, const struct link *link, enum nat64_way way, struct tc_filter *filter)
+static int find_filter(struct nl *nl, const struct link *link, enum nat64_way way, struct tc_hook *hook)
 {
 	struct filter_search s = { .hook = &HOOKS[way] };
 	int err;
 
 	filter_request(nl, link, way, RTM_GETTFILTER, NLM_F_DUMP);
 	err = nl_talk(nl, filter_answer, &s, sizeof(s));
-	*filter = s.found;
+	*hook = s.found;
 	return err;
 }
 
-int tc_filter_set(struct nl *nl, const struct link *link, enum nat64_way way, int prog_fd, bool made_clsact,
-		  bool replace)
+/* Is the program of this id ours? 1, 0, or a negative errno. */
+static int is_ours(__u32 id, const char *name)
 {
-	struct nlmsghdr *msg =
-		filter_request(nl, link, way, RTM_NEWTFILTER, NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL));
+	struct bpf_prog_info info = { 0 };
+	__u32 len = sizeof(info);
+	int fd = bpf_prog_get_fd_by_id(id);
+	int err;
+
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno; /* it has gone since */
+	err = bpf_obj_get_info_by_fd(fd, &info, &len) ? -errno : 0;
+	close(fd);
+	return err ? err : !strcmp(info.name, name);
+}
+
+static int find_tcx(const struct link *link, enum nat64_way way, struct tc_hook *hook, __u64 *revision)
+{
+	struct tcx_row row = { 0 };
+	int ret = tcx_query(link->index, HOOKS[way].tcx, &row);
+
+	if (ret == -EOPNOTSUPP)
+		return 0;
+	if (ret)
+		return ret;
+	hook->has_tcx = true;
+	*revision = row.revision;
+	for (__u32 i = 0; i < row.n; i++) {
+		ret = is_ours(row.id[i], HOOKS[way].program);
+		if (ret < 0)
+			return ret;
+		if (!ret)
+			continue;
+		hook->ours = true;
+		hook->kind = TC_TCX;
+		hook->prog_id = row.id[i];
+		break;
+	}
+	return 0;
+}
+
+int tc_hook_find(struct nl *nl, const struct link *link, enum nat64_way way, struct tc_hook *hook)
+{
+	int err = find_filter(nl, link, way, hook);
+	__u64 revision;
+
+	err = err ? err : find_tcx(link, way, hook, &revision);
+	return err == -EPERM && hook->ours ? 0 : err; /* it need not be seen: there is one of ours at most */
+}
+
+static int set_filter(struct nl *nl, const struct link *link, enum nat64_way way, __u16 flags, int prog_fd,
+		      bool made_clsact)
+{
+	struct nlmsghdr *msg = filter_request(nl, link, way, RTM_NEWTFILTER, NLM_F_CREATE | flags);
 	struct nlattr *options = mnl_attr_nest_start(msg, TCA_OPTIONS);
 	char name[64];
 
@@ -198,13 +253,59 @@ int tc_filter_set(struct nl *nl, const struct link *link, enum nat64_way way, in
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-int tc_filter_del(struct nl *nl, const struct link *link, enum nat64_way way)
+/* Two of ours never: what is attached is attached to a row that has been seen to have none. */
+static int attach_tcx(struct nl *nl, const struct link *link, enum nat64_way way, int prog_fd)
 {
+	int err = -ESTALE;
+	__u64 revision;
+
+	for (int i = 0; err == -ESTALE && i < TCX_ATTEMPTS; i++) {
+		struct tc_hook hook = { 0 };
+
+		err = find_tcx(link, way, &hook, &revision);
+		if (!err && hook.ours)
+			return reason(&nl->kernel, -EEXIST, "another nat64 is doing so");
+		err = err ? err : tcx_attach(link->index, HOOKS[way].tcx, prog_fd, revision);
+	}
+	return err;
+}
+
+int tc_attach(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd,
+	      bool made_clsact)
+{
+	nl->kernel.text[0] = 0; /* tcx is none of netlink's */
+	if (kind == TC_CLSACT)
+		return set_filter(nl, link, way, NLM_F_EXCL, prog_fd, made_clsact);
+	return attach_tcx(nl, link, way, prog_fd);
+}
+
+int tc_replace(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd,
+	       bool made_clsact, int old_fd)
+{
+	int err;
+
+	nl->kernel.text[0] = 0; /* tcx is none of netlink's */
+	if (kind == TC_CLSACT)
+		return set_filter(nl, link, way, NLM_F_REPLACE, prog_fd, made_clsact);
+	err = tcx_replace(link->index, HOOKS[way].tcx, prog_fd, old_fd);
+	return err == -ENOENT ? reason(&nl->kernel, -ESTALE, "it has changed meanwhile") : err;
+}
+
+int tc_detach(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd)
+{
+	nl->kernel.text[0] = 0;
+	if (kind == TC_TCX)
+		return tcx_detach(link->index, HOOKS[way].tcx, prog_fd);
 	filter_request(nl, link, way, RTM_DELTFILTER, 0);
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-const char *tc_hook(enum nat64_way way)
+const char *tc_hook_name(enum nat64_way way)
 {
 	return HOOKS[way].name;
+}
+
+const char *tc_kind_name(enum tc_kind kind)
+{
+	return kind == TC_TCX ? "tcx" : "clsact";
 }

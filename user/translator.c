@@ -13,19 +13,21 @@ int translator_try(struct nl *nl, const struct link *link, struct translator *t)
 
 	*t = (struct translator){ .link = link, .maps = LOADED_NONE };
 	for (int way = 0; !err && way < NAT64_WAYS; way++) {
-		err = tc_filter_find(nl, link, way, &t->filter[way]);
-		id[way] = t->filter[way].prog_id;
+		err = tc_hook_find(nl, link, way, &t->hook[way]);
+		id[way] = t->hook[way].prog_id;
 	}
 	if (err == -ENODEV)
 		return -ENOENT; /* the interface has gone since */
+	if (err == -EPERM && check_capabilities(TASK_LOOK, &why))
+		return msg_fail(err, "%s: %s", link->name, why.text);
 	if (err)
 		return msg_fail(err, "%s: cannot list its filters: %s", link->name, nl_error(nl, err));
-	if (!t->filter[NAT64_6TO4].ours && !t->filter[NAT64_4TO6].ours)
+	if (!t->hook[NAT64_6TO4].ours && !t->hook[NAT64_4TO6].ours)
 		return -ENOENT;
 	for (int way = 0; way < NAT64_WAYS; way++)
-		if (!t->filter[way].ours)
+		if (!t->hook[way].ours)
 			return msg_fail(-ESTALE, "%s: its %s program is missing (load it again, or unload)", link->name,
-					tc_hook(way));
+					tc_hook_name(way));
 	err = check_capabilities(TASK_LOOK, &why);
 	err = err ? err : loaded_open(id, &t->maps, &why);
 	err = err ? err : loaded_config(&t->maps, &t->cfg, &why);

@@ -10,7 +10,7 @@
 
 struct translator {
 	const struct link *link;
-	struct tc_filter filter[NAT64_WAYS];
+	struct tc_hook hook[NAT64_WAYS];
 	struct loaded maps;
 	struct nat64_config cfg;
 };
