@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import re
+import socket
 import struct
 
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
@@ -153,6 +154,23 @@ class Prog:
         bpf(TEST_RUN, attr)
         retval, _, size = struct.unpack_from('=III', attr, 4)
         return ctypes.c_int32(retval).value, self.out[:size]
+
+
+def change_proto(frame, proto, **skb):
+    """What bpf_skb_change_proto() answers in BPF_PROG_TEST_RUN when asked to make this frame one of another protocol: 0
+    or a negative error. For what a kernel refuses to any program; skb as in Prog.run()."""
+    code = b''.join(struct.pack('=BBhi', *insn) for insn in (
+        (0xb7, 2, 0, socket.htons(proto)), (0xb7, 3, 0, 0),     # r2 = proto, r3 = flags
+        (0x85, 0, 0, 31), (0x95, 0, 0, 0)))                     # r0 = bpf_skb_change_proto(r1, r2, r3), exit
+    c, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b'GPL')
+    fd = bpf(PROG_LOAD, bytearray(struct.pack('=IIQQIIQII', 3, len(code) // 8, addr(c), addr(licence), 0, 0, 0, 0, 0)))
+    try:
+        prog = Prog(struct.unpack_from('=I', info(fd), 4)[0])
+        answer, _ = prog.run(frame, 0, **skb)
+        prog.close()
+    finally:
+        os.close(fd)
+    return answer
 
 
 Mapping = collections.namedtuple('Mapping', 'v4 v6 last_seen created flags')

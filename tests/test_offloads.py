@@ -23,7 +23,7 @@ import bpf
 import conftest
 import fuzz
 import generator
-from lab import Lab, Wire, checksum, embed, standard
+from lab import Lab, Wire, checksum, embed, patience, standard
 from paths import H4, H6, Path, fetch, ping, serve, v4_of
 
 WEB = embed(H4)
@@ -100,7 +100,7 @@ def tap(host, ifname, proto, matches=lambda segment: True):
     wire, out = Wire(host, ifname), []
     try:
         yield out
-        while packet := wire.read(0.2):
+        while packet := wire.read(patience(0.2)):
             src, dst, p, segment, fragment = facts(packet)
             if p != proto or not matches(segment):
                 continue
@@ -132,27 +132,43 @@ def translated(path, way):
 
 # ---- TCP
 
-@pytest.mark.parametrize('way', ['6to4', '4to6'])
-@pytest.mark.parametrize('mss', [None, 536])
-def test_tcp_segments(path, big, way, mss):
-    """Super-packets go through the translator; their segments are as large as the connection agreed, no more, no less:
-    1500 bytes of IPv6, 1480 of IPv4."""
+def transfer(path, big, way, mss=None):
+    """A file over TCP whose receiver takes segments of at most mss: (the packets that carried it on the far side, the
+    packets and bytes of counters of the translator)."""
     sender, receiver, _, tapped = way_of(path, way)
     back = WEB if receiver is path.h6 else path.pool_address
     change = ['-6' if ':' in back else '-4', 'route', 'change', 'default', 'via',
               'fc00:6::1' if ':' in back else '192.0.2.1']
-    longest = 1500 if way == '4to6' else 1480
     if mss:
         receiver.ip(*change, 'advmss', mss)
-        longest = mss + (60 if way == '4to6' else 40)
     p = serve(sender, big.parent, '::' if sender is path.h6 else H4)
     with tap(*tapped, TCP, lambda segment: segment[:2] == b'\0\x50') as seen, translated(path, way) as counted:
         fetch(receiver, f'[{back}]' if ':' in back else back, big)
     path.lab.end(p)
     receiver.ip(*change)
+    return seen, counted
+
+
+@pytest.mark.parametrize('way', ['6to4', '4to6'])
+@pytest.mark.parametrize('mss', [None, 536])
+def test_tcp_segments(path, big, way, mss):
+    """Super-packets go through the translator; their segments are as large as the connection agreed, no more, no less:
+    1500 bytes of IPv6, 1480 of IPv4."""
+    longest = mss + (60 if way == '4to6' else 40) if mss else 1500 if way == '4to6' else 1480
+    seen, counted = transfer(path, big, way, mss)
     sizes = collections.Counter(len(packet) for packet in seen)
     assert counted[1] / counted[0] > 2 * longest, f'no super-packets: {counted}'
     assert max(sizes) == longest and sizes[longest] > 0.9 * sum(sizes.values()), sizes
+
+
+@pytest.mark.parametrize('longest', [1260, 1261])
+def test_df_of_tcp_segments(path, big, longest):
+    """RFC 7915 section 5.1: DF=0 up to 1260 bytes, which is the length of a segment and not of its super-packet. (The same
+    as test_rfc.py::test_df_of_segments, on kernels too where that one cannot run.)"""
+    seen, counted = transfer(path, big, '6to4', longest - 40)
+    assert counted[1] / counted[0] > 2 * longest, f'no super-packets: {counted}'
+    flags = {packet[6] & 0x40 for packet in seen if len(packet) == longest}
+    assert flags == {0x40 if longest > 1260 else 0}
 
 
 def test_tcp_segments_of_df0(path, big):
@@ -181,7 +197,7 @@ def sockets(path, way, discover=WANT):
     with s6, s4:
         for s, mine, other in (s6, H6, WEB), (s4, H4, path.pool_address):
             s.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
-            s.settimeout(5)
+            s.settimeout(patience(5))
             s.bind((mine, 7000))
             s.connect((other, 7000))
         s4.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, discover)
@@ -226,7 +242,7 @@ def test_udp_that_the_gateway_put_together(path, way, options):
             data = os.urandom(24000)
             with tap(*way_of(path, way)[3], UDP, is_7000) as seen:
                 tx.send(data)
-                rx.settimeout(1)
+                rx.settimeout(patience(1))
                 got = []
                 with contextlib.suppress(TimeoutError):
                     got = [rx.recv(1 << 16) for _ in range(20)]
@@ -282,7 +298,7 @@ def test_no_checksum(lab):
         tx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with tx, rx:
         rx.bind((H6, 7000))
-        rx.settimeout(5)
+        rx.settimeout(patience(5))
         tx.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
         tx.setsockopt(socket.IPPROTO_IP, IP_MTU_DISCOVER, WANT)
         tx.connect((v4_of(gw, H6, 'eth0'), 7000))
@@ -326,7 +342,7 @@ def test_headers_outside_the_linear_part(lab):
         u = udp(v6, web, size)
         header = struct.pack('!IHBB', 6 << 28, len(u) + len(extra), 0 if extra else UDP, 64) + v6 + web + extra
         send(w6, bytes.fromhex(gw.mac('eth0').replace(':', '')) + w6.mac + b'\x86\xdd' + header + u)
-        src, dst, proto, segment, fragment = facts(w4.read(5))
+        src, dst, proto, segment, fragment = facts(w4.read(patience(5)))
         assert (src, dst, proto, fragment) == (address, v4, UDP, False)
         assert segment[8:] == u[8:] and transport_checksum(src, dst, proto, segment) == 0
 
@@ -334,7 +350,7 @@ def test_headers_outside_the_linear_part(lab):
         header = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(u), 1, 0x4000, 64, UDP, 0) + v4 + address
         header = header[:10] + struct.pack('!H', checksum(header)) + header[12:]
         send(w4, bytes.fromhex(gw.mac('eth1').replace(':', '')) + w4.mac + b'\x08\0' + header + u)
-        src, dst, proto, segment, fragment = facts(w6.read(5))
+        src, dst, proto, segment, fragment = facts(w6.read(patience(5)))
         assert (src, dst, proto, fragment) == (web, v6, UDP, False)
         assert segment[8:] == u[8:] and transport_checksum(src, dst, proto, segment) == 0
     w6.close()

@@ -24,7 +24,7 @@ from scapy.utils import checksum
 import bpf
 import oracle
 from bpf import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC
-from lab import Wire, embed, wait_for
+from lab import Wire, embed, patience, wait_for
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 
@@ -1102,7 +1102,7 @@ def check(bench, name, **kw):
         # 4→6: redirected by way of the kernel's neighbour, or sent with its MAC address in place.
         assert count == 1
         assert verdict == TC_ACT_OK or c.way == '4to6' and verdict == TC_ACT_REDIRECT
-        first = [bench.wire.read(5) for _ in want[1:]]          # pieces leave before the last, which the packet becomes
+        first = [bench.wire.read(patience(5)) for _ in want[1:]]          # pieces leave before the last, which the packet becomes
         assert None not in first, 'a piece is missing'
         assert [fitted(g, w).hex() for g, w in zip([*first, out], want)] == [w.hex() for w in want]
     assert bench.wire.read(0) is None, 'more came out'
@@ -1157,6 +1157,10 @@ def test_checksum_complete(bench):
 def test_df_of_segments(bench, proto, header, size, df):
     """5.1: what counts is the length of the packets that a GSO packet becomes, not its own."""
     bench.use((), 1500)
+    error = bpf.change_proto(bpf.Translator.ETH6 + p6(U64), 0x0800, gso_size=size, gso_segs=3)
+    if error:
+        pytest.skip(f'Linux {os.uname().release} changes the protocol of no super-packet whose kind is unknown, and '
+                    f'BPF_PROG_TEST_RUN cannot say which it is (error {error}); test_offloads.py sends real ones')
     segment = udp(MANY[:3000]) if proto == UDP else tcp(b'')[:12] + bytes((header * 4,)) + tcp(b'')[13:] + \
         bytes(header - 20) + MANY[:3000]
     verdict, out, reasons, _ = bench.run('6to4', p6(l4(proto, segment, H6, S6), proto), gso_size=size, gso_segs=3)
@@ -1227,7 +1231,7 @@ def test_two_vlan_tags_on_the_wire(lab, outer):
     there.sock.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
     for packet, want in (p6(U64), out4(U4)), (err6(3, 0, Z4, Q6), err4(11, 0, Z4, Q4, H4, S4)):
         here.send(bpf.Translator.ETH6[:12] + outer + inner + b'\x86\xdd' + packet)
-        there.sock.settimeout(5)
+        there.sock.settimeout(patience(5))
         while True:
             frame, ancillary, _, _ = there.sock.recvmsg(2048, 256)
             if frame[:12] == bpf.Translator.ETH6[:12]:
@@ -1274,7 +1278,7 @@ class Tap:
 
     def read(self, eth_proto, timeout=5):
         """The next packet of that protocol that is not the kernel's own talk, or None."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + patience(timeout)
         while select.select([self.fd], [], [], max(0, end - time.monotonic()))[0]:
             frame = os.read(self.fd, 1 << 17)
             if frame[12:14] == eth_proto and frame[14:].endswith(b'hello'):
