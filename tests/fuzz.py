@@ -18,7 +18,7 @@ import time
 import bpf
 import generator
 import oracle
-from lab import Lab, Wire, standard
+from lab import Lab, Wire, patience, standard
 
 OK, SHOT, UNSPEC, REDIRECT = 0, 2, -1, 7
 
@@ -108,7 +108,7 @@ class Fuzz:
             return None             # a host that said it was the gateway got a mapping, and gets nothing from it
         want = (oracle.xlat64 if way == '6to4' else oracle.xlat46)(self.cfg, packet)
         if want.verdict == 'translated' and len(want.packets) > 1:
-            out += filter(None, (self.wire.read(5) for _ in want.packets[1:]))
+            out += filter(None, (self.wire.read(patience(5)) for _ in want.packets[1:]))
         answer, out = (out, []) if verdict == 'drop' else ([], out)
         answer = [trim(p) for p in answer]
         if verdict != ('drop' if want.verdict == 'error' else want.verdict) or \

@@ -29,6 +29,7 @@ import bpf
 NAT64 = os.environ.get('NAT64', os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'nat64'))
 PYTHON = '/usr/bin/python3'
 CLONE_NEWNET = 0x40000000
+PATIENCE = float(os.environ.get('NAT64_TEST_PATIENCE', 1))
 libc = ctypes.CDLL(None, use_errno=True)
 numbers = itertools.count(1)
 
@@ -57,9 +58,14 @@ def embed(v4, prefix='64:ff9b::/96'):
     return str(ipaddress.IPv6Address(bytes(out)))
 
 
+def patience(seconds):
+    """How long to wait for what must come: longer where the environment says that the machine is slow."""
+    return seconds * PATIENCE
+
+
 def wait_for(condition, what='', timeout=20):
     """The first true value of condition(), asked often; a failure names what was waited for."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + patience(timeout)
     while not (value := condition()):
         assert time.monotonic() < end, f'waited in vain for {what or condition}'
         time.sleep(0.005)
@@ -115,7 +121,7 @@ class Host:
         """Run a program to its end; its output is in .stdout and .stderr."""
         with self:
             done = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                                  check=False, timeout=timeout, **kw)
+                                  check=False, timeout=patience(timeout), **kw)
         if check:
             assert done.returncode == 0, f'{self.name}: {" ".join(map(str, argv))}: exit {done.returncode}\n' \
                                          f'{done.stdout}{done.stderr}'
@@ -299,7 +305,7 @@ class Lab:
         """End a process of ours, with its children."""
         if p.poll() is None:
             os.killpg(p.pid, sig)
-        p.wait(20)
+        p.wait(patience(20))
         for stream in p.stdout, p.stderr:
             if stream:
                 stream.close()
@@ -441,7 +447,7 @@ class Crossing:
                 near.send(eth + bytes(packet))
             near.send(eth + marker(token))
         out = []
-        while (packet := far.read(5)) is not None and not packet.endswith(token):
+        while (packet := far.read(patience(5))) is not None and not packet.endswith(token):
             out.append(packet)
         assert packet is not None, 'the marker after the packet did not arrive'
         self.back = []

@@ -10,7 +10,7 @@ import json
 import re
 
 from bpf import Translator
-from lab import embed
+from lab import embed, patience
 
 NAMES = 'h6', 'r6a', 'r6b', 'gw', 'r4a', 'r4b', 'h4'
 H6, H4, POOL = 'fc00:6::6', '192.0.2.2', '10.0.1.0/24'
@@ -91,7 +91,7 @@ def v4_of(gw, v6, i):
 def ping(host, target, *options, count=3):
     """Echo until `count` answers have come. (Without -w ping gives up two round trips after its last packet, which is
     nothing if it is a busy process that carries them.)"""
-    out = host.run('ping', '-c', count, '-i', '0.01', '-w', '20', *options, target).stdout
+    out = host.run('ping', '-c', count, '-i', '0.01', '-w', int(patience(20)), *options, target).stdout
     assert int(re.search(r' (\d+) received', out).group(1)) >= count, out
     return out
 
@@ -114,7 +114,7 @@ def serve(host, directory, address, port=80):
 
 def fetch(host, url, path, *options, timeout=60):
     """Fetch a file with curl and compare it with what it should be."""
-    out = host.run('sh', '-c', f'curl -sS --fail -g -m {timeout} {" ".join(options)} http://{url}/{path.name} | sha256sum',
+    out = host.run('sh', '-c', f'curl -sS --fail -g -m {patience(timeout)} {" ".join(options)} http://{url}/{path.name} | sha256sum',
                    timeout=timeout + 5).stdout.split()[0]
     assert out == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -123,5 +123,5 @@ def iperf(server, client, target, *options):
     s = server.start('iperf3', '-s', '-1')
     server.listening(5201)
     report = json.loads(client.run('iperf3', '-c', target, '--json', *options).stdout)
-    assert s.wait(20) == 0
+    assert s.wait(patience(20)) == 0
     return report['end']

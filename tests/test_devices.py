@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from bpf import Translator
-from lab import PYTHON, embed, standard, wait_for
+from lab import PYTHON, embed, patience, standard, wait_for
 from paths import fetch, hops, ping, serve, v4_of
 
 H6, WEB, H4 = 'fc00:6::6', embed('192.0.2.2'), '192.0.2.2'
@@ -164,7 +164,7 @@ def datagrams(h6, h4, address):
     with s6, s4:
         for s in s6, s4:
             s.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)    # SO_RCVBUFFORCE
-            s.settimeout(10)
+            s.settimeout(patience(10))
         s4.setsockopt(socket.IPPROTO_IP, 10, 0)             # IP_MTU_DISCOVER, IP_PMTUDISC_DONT: DF=0
         s6.setsockopt(socket.IPPROTO_IPV6, 23, 0)           # IPV6_MTU_DISCOVER: no path MTU to learn
         s6.bind((H6, 7000))

@@ -6,7 +6,7 @@ import time
 
 import fuzz
 
-PACKETS = 8000
+PACKETS = int(os.environ.get('NAT64_TEST_PACKETS', 8000))
 
 
 def test_fuzz():

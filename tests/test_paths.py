@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-from lab import Lab, embed, wait_for
+from lab import Lab, embed, patience, wait_for
 from paths import H4, H6, ICMP_SRC, LINKS6, NAMES, Path, fetch, hops, iperf, ping, serve, v4_of
 import conftest
 
@@ -35,7 +35,7 @@ def path(long_path):
 @pytest.fixture(scope='module')
 def site(tmp_path_factory):
     d = tmp_path_factory.mktemp('site')
-    for name, size in ('small', 300), ('medium', 1 << 20), ('big', 20 << 20):
+    for name, size in ('small', 300), ('medium', 1 << 20), ('big', int(os.environ.get('NAT64_TEST_BYTES', 20 << 20))):
         (d / name).write_bytes(os.urandom(size))
     return d
 
@@ -135,12 +135,12 @@ def test_without_the_icmp_error_tcp_hangs(path, site, link, mtu, server, family,
     host.nft(f'add table {table}; add chain {table} in {{ type filter hook input priority 0; }};'
              f'add rule {table} in {match} counter drop')
     p = serve(host, site, H4 if server == 'h4' else '::')
-    transfer = client.start('curl', '-sS', '--fail', '-g', '-m', '30', f'http://{url}/medium', '-o', '/dev/null',
-                            '-w', 'all of %{size_download}')
+    transfer = client.start('curl', '-sS', '--fail', '-g', '-m', patience(30), f'http://{url}/medium',
+                            '-o', '/dev/null', '-w', 'all of %{size_download}')
     wait_for(lambda: is_dropped(host, table) > 2, 'errors about retransmissions')
     assert transfer.poll() is None, transfer.stdout.read()
     host.nft(f'delete table {table}')
-    out = transfer.communicate(timeout=35)[0]
+    out = transfer.communicate(timeout=patience(35))[0]
     assert out == f'all of {1 << 20}'
     path.lab.end(p)
 
@@ -159,7 +159,7 @@ def udp_pair(path, sender, discover):
         s4.connect((path.pool_address, 7000))
     for s in s6, s4:
         s.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)    # SO_RCVBUFFORCE
-        s.settimeout(10)
+        s.settimeout(patience(10))
     s4.setsockopt(socket.IPPROTO_IP, 10, discover)      # IP_MTU_DISCOVER
     return (s6, s4) if sender == 'h6' else (s4, s6)
 
@@ -180,7 +180,7 @@ def exchange(path, sender, discover, sizes):
                     tx.send(data)
                 except OSError:             # EMSGSIZE was pending
                     continue
-                if select.select([rx], [], [], 10 if discover == DONT or attempt == 3 else 0.3)[0]:
+                if select.select([rx], [], [], patience(10 if discover == DONT or attempt == 3 else 0.3))[0]:
                     break
             assert rx.recv(1 << 16) == data, f'{size} bytes'
             while select.select([rx], [], [], 0)[0]:
@@ -206,7 +206,7 @@ def test_lowest_ipv6_mtu(path, lowest):
     tx, rx = udp_pair(path, 'h4', DONT)
     with tx, rx, path.h6, socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x86dd)) as tap:
         tap.bind(('right', 0x86dd))
-        tap.settimeout(5)
+        tap.settimeout(patience(5))
         data = os.urandom(4000)
         tx.send(data)
         assert rx.recv(1 << 16) == data
@@ -279,7 +279,7 @@ def test_errors_between_two_ipv6_hosts(path, site, other):
     host, address = other
     before = path.drops()
     with path.h6, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s:
-        s.settimeout(5)
+        s.settimeout(patience(5))
         s.connect((address, 9))
         s.send(b'nobody is here')
         with pytest.raises(ConnectionRefusedError):

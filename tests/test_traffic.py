@@ -10,7 +10,7 @@ import time
 import pytest
 
 from bpf import Translator
-from lab import PYTHON, embed, standard, wait_for
+from lab import PYTHON, embed, patience, standard, wait_for
 from paths import iperf
 
 WEB = embed('192.0.2.2')
@@ -18,7 +18,7 @@ WEB = embed('192.0.2.2')
 
 def ping(host, target, *options, count=5):
     """-w: until `count` answers have come."""
-    out = host.run('ping', '-c', count, '-i', '0.01', '-w', '20', *options, target).stdout
+    out = host.run('ping', '-c', count, '-i', '0.01', '-w', int(patience(20)), *options, target).stdout
     assert int(re.search(r' (\d+) received', out).group(1)) >= count, out
     return out
 
@@ -33,12 +33,12 @@ def site(tmp_path_factory):
     """What the web servers serve: a page and 20 MB."""
     d = tmp_path_factory.mktemp('site')
     (d / 'index.html').write_text('<p>the page</p>\n')
-    (d / 'big').write_bytes(os.urandom(20 << 20))
+    (d / 'big').write_bytes(os.urandom(int(os.environ.get('NAT64_TEST_BYTES', 20 << 20))))
     return d
 
 
 def fetch(host, url, site, name):
-    out = host.run('sh', '-c', f'curl -sS --fail -g -m 50 http://{url}/{name} | sha256sum').stdout.split()[0]
+    out = host.run('sh', '-c', f'curl -sS --fail -g -m {patience(50)} http://{url}/{name} | sha256sum').stdout.split()[0]
     assert out == hashlib.sha256((site / name).read_bytes()).hexdigest()
 
 
@@ -89,7 +89,7 @@ def test_many_connections(nat, site):
     h6, gw, h4 = nat
     h4.http(site, '192.0.2.2')
     urls = ' '.join(f'http://[{WEB}]/index.html?{n}' for n in range(100))
-    out = h6.run('sh', '-c', f'curl -sS --fail -g -m 50 --parallel --parallel-max 20 {urls}').stdout
+    out = h6.run('sh', '-c', f'curl -sS --fail -g -m {patience(50)} --parallel --parallel-max 20 {urls}').stdout
     assert out == '<p>the page</p>\n' * 100
 
 
