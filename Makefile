@@ -8,7 +8,8 @@
 # sudo make test    all tests, on this kernel
 # sudo make fuzz    a million random packets, translated and compared with RFC 7915 in Python; N=packets, SEED=text
 # sudo make bench   how fast it is, against plain IPv4 forwarding; ARGS=--help
-# make test-kernels load and smoke test under other kernels, in virtual machines; KERNELS='5.10 6.1' for some
+# make test-kernels under other kernels, in virtual machines: the packets of RFC 7915 on each and a share of the other
+#                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
 VERSION	:= 0.1.0
@@ -134,7 +135,7 @@ build/verifier: tests/verifier.c nat64.h build/nat64.skel.h Makefile
 
 test-kernels: all build/verifier
 	@tests/deps demo test kernels
-	$(Q)tests/kernels $(KERNELS)
+	$(Q)FULL='$(FULL)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
