@@ -94,11 +94,16 @@ DEVICES = {          # name -> how to make it, is it layer 3
 }
 
 
+def site(tmp_path_factory, size):
+    """A file to serve, in a directory of its own."""
+    path = tmp_path_factory.mktemp('site') / 'big'
+    path.write_bytes(os.urandom(int(os.environ.get('NAT64_TEST_BYTES', size))))
+    return path
+
+
 @pytest.fixture(scope='module')
 def big(tmp_path_factory):
-    path = tmp_path_factory.mktemp('site') / 'big'
-    path.write_bytes(os.urandom(int(os.environ.get('NAT64_TEST_BYTES', 5 << 20))))
-    return path
+    return site(tmp_path_factory, 5 << 20)
 
 
 def not_here(why):
@@ -177,8 +182,8 @@ def datagrams(h6, h4, address):
             assert s6.recv(1 << 16) == data, f'{size} bytes from h4'
 
 
-def test_big_file_with_netem(lab, big):
-    """Loss and reordering on both sides, while the file goes one way and comes back."""
+def test_big_file_with_netem(lab, tmp_path_factory):
+    """Loss and reordering on both sides, while 100 MB go one way and come back."""
     h6, gw, h4 = standard(lab)
     for host, ifname in (gw, 'eth0'), (gw, 'eth1'), (h6, 'eth0'), (h4, 'eth0'):
         done = host.run('tc', 'qdisc', 'add', 'dev', ifname, 'root', 'netem', 'limit', 10000, 'delay', '1ms', 'reorder',
@@ -188,12 +193,14 @@ def test_big_file_with_netem(lab, big):
         assert done.returncode == 0, done.stderr
     for host in h6, h4:                 # or whole super-packets are lost and late
         host.run('ethtool', '-K', 'eth0', 'tso', 'off', 'gso', 'off')
+    big = site(tmp_path_factory, 100_000_000)
     gw.load()
     ping(h6, WEB, count=1)
     serve(h4, big.parent, H4)
     serve(h6, big.parent, '::')
     fetch(h6, f'[{WEB}]', big, timeout=120)
     fetch(h4, v4_of(gw, H6, 'eth0'), big, timeout=120)
+    big.unlink()                        # pytest would keep it
     with Translator(gw) as t:
         assert t.drops() == {}
     for host in h6, h4:
