@@ -268,13 +268,13 @@ class Translator:
 
     def __init__(self, host, ifname='eth0'):
         self.host, self.ifname = host, ifname
-        found = tc_programs(host, ifname)
-        ids = {}
-        for way in 'nat64_6to4', 'nat64_4to6':
-            matches = [i for name, i in found.items() if name.startswith(way)]
-            assert len(matches) == 1 and len(matches[0]) == 1, f'{ifname}: {way} not attached exactly once: {found}'
-            ids[way] = matches[0][0]
-        self.to4, self.to6 = Prog(ids['nat64_6to4']), Prog(ids['nat64_4to6'])
+        for patience in range(10, -1, -1):
+            try:
+                self.to4, self.to6 = self._programs()
+                break
+            except FileNotFoundError:       # a reconfiguration has put others in their place
+                if not patience:
+                    raise
         self.map_ids = sorted(set(self.to4.map_ids) | set(self.to6.map_ids))
         self.maps = {m.name: m for m in map(Map, self.map_ids)}
         with host:
@@ -285,6 +285,15 @@ class Translator:
             self.ETH6, self.ETH4 = mac + self.ETH6[6:], mac + self.ETH4[6:]
         self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 32)[0]
         self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
+
+    def _programs(self):
+        found = tc_programs(self.host, self.ifname)
+        ids = {}
+        for way in 'nat64_6to4', 'nat64_4to6':
+            matches = [i for name, i in found.items() if name.startswith(way)]
+            assert len(matches) == 1 and len(matches[0]) == 1, f'{self.ifname}: {way} not attached exactly once: {found}'
+            ids[way] = matches[0][0]
+        return Prog(ids['nat64_6to4']), Prog(ids['nat64_4to6'])
 
     def _v4_len(self):
         return struct.unpack_from('=I', self.maps['pool'].lookup(bytes(4)), 36)[0]
