@@ -36,9 +36,11 @@ const volatile struct nat64_config cfg;
 #include "headers/pkt.h"
 #include "headers/addr.h"
 #include "headers/vlan.h"
+#include "headers/event.h"
 #include "headers/state.h"
 #include "headers/parse.h"
 #include "headers/l4.h"
+#include "headers/trace.h"
 #include "headers/answer.h"
 #include "headers/icmp.h"
 #include "headers/xlat64.h"
@@ -50,8 +52,14 @@ const volatile struct nat64_config cfg;
 /* The last thing done with a packet of ours. */
 static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int verdict, const struct pkt *p)
 {
+	int act;
+
 	count(way, verdict, p->ip_len);
-	return verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
+	act = verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
+	if (is_traced())
+		trace_out(skb, way, verdict, way == NAT64_4TO6 ? p->cut : 0,
+			  verdict != NAT64_PASS && act != TC_ACT_SHOT);
+	return act;
 }
 
 static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
@@ -67,6 +75,8 @@ static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
+	if (is_traced())
+		trace_in(skb);
 	p.ip_len = p.rest = 0;
 	p.act = TC_ACT_OK;
 	verdict = translate64(skb, &p, h);
@@ -129,7 +139,9 @@ int nat64_4to6(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
-	p.ip_len = p.rest = 0;
+	if (is_traced())
+		trace_in(skb);
+	p.ip_len = p.cut = p.rest = 0;
 	return finish(skb, NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
@@ -144,7 +156,7 @@ int nat64_fast(struct __sk_buff *skb)
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	p.ip_len = p.rest = 0;
+	p.ip_len = p.cut = p.rest = 0;
 	verdict = translate_fast46(skb, &p, &usual);
 	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
 }

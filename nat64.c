@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "user/follow.h"
 #include "user/link.h"
 #include "user/mappings.h"
 #include "user/msg.h"
@@ -48,7 +49,10 @@ static const struct option_spec OPTIONS[] = {
 	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
 	{ 0, "status", NULL, "what is loaded and what it has done", .action = ACTION_STATUS },
 	{ 0, "mappings", NULL, "list the mappings", .action = ACTION_MAPPINGS },
-	{ 0, "json", NULL, "print --status or --mappings as JSON", NULL, FIELD(json) },
+	{ 0, "monitor", NULL, "follow who gets, keeps and loses addresses", .action = ACTION_MONITOR },
+	{ 0, "trace", "[FILTER]", "follow packets: what becomes of each, and why", parse_filter, FIELD(filter),
+	  .action = ACTION_TRACE },
+	{ 0, "json", NULL, "print any of these four as JSON", NULL, FIELD(json) },
 	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
 	{ 0, "save", "FILE", "write the mappings to a file", parse_path, FIELD(save), .action = ACTION_SAVE },
 	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
@@ -73,6 +77,8 @@ static void help(void)
 	     "       nat64 -i IF -u                               unload\n"
 	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
 	     "       nat64 -i IF --mappings [--json]\n"
+	     "       nat64 [-i IF] --monitor [--json]             watch it\n"
+	     "       nat64 [-i IF] --trace [FILTER] [--json]\n"
 	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
 	     "       nat64 -i IF --save FILE|--restore FILE\n"
 	     "\n"
@@ -116,8 +122,17 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 		return mappings_save(nl, link, o);
 	case ACTION_RESTORE:
 		return mappings_restore(nl, link, o);
+	case ACTION_MONITOR:
+	case ACTION_TRACE:
+		return follow(nl, link, o);
 	}
 	return -EINVAL;
+}
+
+/* Is it about all translators if no interface is named? */
+static bool is_for_all(enum action action)
+{
+	return action == ACTION_STATUS || action == ACTION_MONITOR || action == ACTION_TRACE;
 }
 
 static int run(struct nl *nl, const struct options *o)
@@ -128,8 +143,8 @@ static int run(struct nl *nl, const struct options *o)
 	err = nl_open(nl);
 	if (err)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
-	if (o->action == ACTION_STATUS && !*o->interface)
-		return status_show(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (is_for_all(o->action) && !*o->interface)
+		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = link_find(nl, o->interface, &link);
 	if (err == -ENODEV)
 		return msg_fail(err, "-i %s: no such interface", o->interface), EXIT_USAGE;
@@ -137,7 +152,7 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
 	if (o->action == ACTION_LOAD && link.flags & IFF_LOOPBACK)
 		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
-	if (o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS)
+	if (!is_for_all(o->action) && o->action != ACTION_MAPPINGS)
 		hold_signals();
 	return act(nl, &link, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

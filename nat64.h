@@ -185,4 +185,85 @@ struct nat64_stats {
 	__u64 drops[NAT64_WAYS][NAT64_DROP_MAX];
 };
 
+/* Who listens to what happens. State map "listen": array of one, which listeners map into their memory
+ * (BPF_F_MMAPABLE). What they are told comes by a ring buffer of each kind, "events" and "packets", which have one reader.
+ *
+ * A listener takes a lease, atomically, if there is none or it has run out, and goes on renewing it. So one that is killed
+ * costs nothing a little later: the first packet that finds a lease run out sets it to 0. */
+enum nat64_ring {
+	NAT64_EVENTS,  /* struct nat64_event: --monitor */
+	NAT64_PACKETS, /* struct nat64_trace: --trace */
+	NAT64_RINGS
+};
+
+#define NAT64_RING_BYTES (256 * 1024) /* of each */
+
+struct nat64_lease {
+	__u64 until; /* CLOCK_BOOTTIME, nanoseconds; 0: nobody listens */
+	__u64 lost;  /* what the ring had no room for, ever */
+};
+
+/* The packets that a trace is about: one of the two addresses, on either side of the translation, and the protocol. BPF
+ * lets pass what it cannot tell of: behind extension headers, the listener does. */
+struct nat64_filter {
+	union nat64_v6 v6, v6_mask;
+	__be32 v4, v4_mask;
+	__u8 family; /* 4, 6, or 0: any address */
+	__u8 proto;  /* 0: any; IPPROTO_ICMP stands for ICMPv6, too */
+	__be16 port; /* 0: any */
+};
+
+struct nat64_listen {
+	struct nat64_lease lease[NAT64_RINGS];
+	__u64 exhausted; /* when that the pool is was last told */
+	struct nat64_filter filter;
+};
+
+/* What happens to a mapping. X(enumerator, name) */
+#define NAT64_EVENT_KINDS(X)                                                                                          \
+	X(CREATED, "created")	       /* a host got an address */                                                    \
+	X(REVIVED, "revived")	       /* a host that was idle for the time-out is back, and has its address again */ \
+	X(EXPIRED, "expired")	       /* and one that is not lost its address to another host */                     \
+	X(REMOVED, "removed")	       /* by a command */                                                             \
+	X(EXHAUSTED, "pool-exhausted") /* a host got none; told once a second at most */
+
+enum nat64_event_kind {
+#define X(id, name) NAT64_EVENT_##id,
+	NAT64_EVENT_KINDS(X)
+#undef X
+	NAT64_EVENT_MAX
+};
+
+/* In the ring "events". From a command there come NAT64_WHY_BYTES of text behind it: the reason. */
+struct nat64_event {
+	__u64 time; /* CLOCK_BOOTTIME, nanoseconds */
+	__u64 seen; /* revived, expired: when the host was seen last before */
+	__u32 kind; /* enum nat64_event_kind */
+	__be32 v4;
+	union nat64_v6 v6;
+	union nat64_v6 next; /* expired: the host that gets the address */
+	__u32 is_static;
+	__u32 pad;
+};
+
+#define NAT64_WHY_BYTES 64
+
+/* In the ring "packets": a packet as it came and as it left, and what became of it. */
+#define NAT64_IN_BYTES	128 /* powers of two */
+#define NAT64_OUT_BYTES 64
+
+struct nat64_trace {
+	__u64 time;	      /* CLOCK_BOOTTIME, nanoseconds */
+	__s32 verdict;	      /* enum nat64_drop, or NAT64_PASS */
+	__u8 way;	      /* enum nat64_way */
+	__u8 answered;	      /* 1: dropped, and what left is an ICMP error about it */
+	__u8 in_len, out_len; /* bytes of .in and .out that are there */
+	__u16 cut;	      /* bytes of payload of each piece it was cut into, the last of which is in .out; or 0 */
+	__u16 segments;	      /* of a super-packet */
+	__be32 host4, peer4;  /* the addresses of the IPv6 host and of the other, as far as they are known, or 0 */
+	union nat64_v6 host6, peer6;
+	__u8 in[NAT64_IN_BYTES]; /* from the IP header on */
+	__u8 out[NAT64_OUT_BYTES];
+};
+
 #endif

@@ -5,7 +5,7 @@
 _nat64() {
 	local options='-i --interface -4 --v4-prefix -6 --v6-prefix -a --allowed-src -s --static -t --timeout --icmp-src
 		--icmp-rate --lowest-ipv6-mtu --wkp-strict --tos --tclass -c --config --restore -u --unload --status --mappings
-		--json --metrics --save --delete --flush -v --verbose -h --help -V --version'
+		--monitor --trace --json --metrics --save --delete --flush -v --verbose -h --help -V --version'
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' link
 
 	# --option=value comes as three words.
@@ -36,6 +36,9 @@ _nat64() {
 	-c | --config | --save | --restore)
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		return
+		;;
+	--trace)
+		words="host net tcp udp icmp port $options"
 		;;
 	-4 | --v4-prefix | -s | --static | --delete | -a | --allowed-src | --icmp-src | --tos | --tclass)
 		;;

@@ -132,6 +132,8 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	*usual = false;
 	if (!h || !in_pool(h->daddr) || !is_usual46(skb, h))
 		return NAT64_PASS;
+	if (is_traced())
+		trace_in(skb);
 	TRY(parse4(p, h, ETH_HEADER, skb->len - ETH_HEADER));
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p, &m));

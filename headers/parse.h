@@ -64,7 +64,7 @@ struct header6 {
 	struct frag_header frag;
 };
 
-/* A packet's facts on their way to a global function, see new_mapping. */
+/* A packet's facts on their way to a global function, see live_mapping. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

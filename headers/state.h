@@ -12,7 +12,7 @@
 #ifndef NAT64_STATE_H
 #define NAT64_STATE_H
 
-#include "addr.h"
+#include "event.h"
 
 #define SECOND 1000000000ULL
 #define LOOK   64 /* entries that one packet may look at in search of a free one */
@@ -62,10 +62,13 @@ struct {
 	__type(value, struct nat64_static6);
 } static4 SEC(".maps");
 
-/* What new_mapping is asked and answers. */
+/* What live_mapping is asked, and answers. */
 struct request {
 	union nat64_v6 v6;
 	__u32 index;
+	__u32 full;	    /* 1: the pool has just been found to be full */
+	union nat64_v6 old; /* the owner before, all zero if none, */
+	__u64 seen;	    /* and when it, or the owner that is revived, was last seen */
 };
 
 struct {
@@ -198,8 +201,8 @@ static __always_inline bool is_allowed(const union nat64_v6 *v6)
 	return bpf_map_lookup_elem(&allowed, &key);
 }
 
-/* Makes `v6` the owner of entry `m`, if that is free for a new one. `old`: the owner before, all zero if none. */
-static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, union nat64_v6 *old)
+/* Makes `v6` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
+static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, struct request *r)
 {
 	__u64 clock = bpf_ktime_get_boot_ns();
 	bool ok;
@@ -207,8 +210,9 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 	bpf_spin_lock(&m->lock);
 	ok = is_free(m->tick, now);
 	if (ok) {
-		old->d[0] = m->v6.d[0];
-		old->d[1] = m->v6.d[1];
+		r->old.d[0] = m->v6.d[0];
+		r->old.d[1] = m->v6.d[1];
+		r->seen = m->last_seen;
 		WRITE_ONCE(m->v6.d[0], v6->d[0]);
 		WRITE_ONCE(m->v6.d[1], v6->d[1]);
 		m->hop_tick = 0;
@@ -234,7 +238,7 @@ static __always_inline void release(struct nat64_mapping *m, const union nat64_v
 /* Takes an address from the pool for `v6`: looks at LOOK entries from the clock hand on. A round of the hand over all
  * entries that finds none free leaves the time of the next expiry in full_oldest, and until then a full pool costs
  * one comparison. NAT64_DROP_POOL_FULL also while a round is under way. */
-static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u32 *index, union nat64_v6 *old)
+static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u32 *index, struct request *r)
 {
 	__u32 zero = 0, size = 1U << (32 - cfg.v4_len), start, i, n;
 	struct nat64_pool *p = bpf_map_lookup_elem(&pool, &zero);
@@ -261,7 +265,7 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 			oldest = tick < oldest ? tick : oldest;
 			continue;
 		}
-		if (!claim(m, v6, now, old))
+		if (!claim(m, v6, now, r))
 			continue;
 		*index = i;
 		bpf_spin_lock(&p->lock);
@@ -280,6 +284,7 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 			p->left -= LOOK;
 		} else {
 			p->full_oldest = p->oldest;
+			r->full = 1;
 			p->left = size;
 			p->oldest = ~0ULL;
 		}
@@ -288,84 +293,124 @@ static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u
 	return NAT64_DROP_POOL_FULL;
 }
 
-/* A new mapping for the host in `request`, which has none that it could keep. A global function: the verifier walks it
- * once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and numbers
- * only, hence `request`. */
-__noinline int new_mapping(struct __sk_buff *skb)
+/* Tells a listener of what has happened to the host in `request`. */
+__noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
+{
+	__u32 zero = 0;
+	const struct request *r = bpf_map_lookup_elem(&request, &zero);
+	struct nat64_event *e;
+
+	asm volatile("" : : "r"(skb));
+	if (!r)
+		return 0;
+	e = event_new(kind);
+	if (!e)
+		return 0;
+	e->v4 = kind == NAT64_EVENT_EXHAUSTED ? 0 : v4_at(r->index);
+	e->v6 = kind == NAT64_EVENT_EXPIRED ? r->old : r->v6;
+	e->next = r->v6;
+	e->seen = r->seen;
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* Gives the host in `r` its expired mapping back, the entry `m`. */
+static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m, struct request *r)
+{
+	__u64 now = bpf_jiffies64(), clock = bpf_ktime_get_boot_ns();
+	bool still, dead = false;
+
+	bpf_spin_lock(&m->lock);
+	still = v6_same(&m->v6, &r->v6);
+	if (still) {
+		dead = expired(m->tick, now, 0); /* no other CPU was faster */
+		r->seen = m->last_seen;
+		m->last_seen = clock;
+		WRITE_ONCE(m->tick, now);
+	}
+	bpf_spin_unlock(&m->lock);
+	if (dead)
+		tell(skb, NAT64_EVENT_REVIVED);
+	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+}
+
+/* The host in `request` has no live mapping: revives the one it had, or makes a new one. A global function: the verifier
+ * walks it once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and numbers only, hence
+ * `request`. */
+__noinline int live_mapping(struct __sk_buff *skb)
 {
 	__u32 zero = 0, mine, *i;
 	struct request *r = bpf_map_lookup_elem(&request, &zero);
-	union nat64_v6 old = {}, v6;
 	struct nat64_mapping *m;
+	int verdict;
 
 	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
-	v6 = r->v6;
-	if (v6_illegal(&v6))
+	if (v6_illegal(&r->v6))
 		return NAT64_DROP_SRC_ILLEGAL;
-	if (!is_allowed(&v6))
+	if (!is_allowed(&r->v6))
 		return NAT64_DROP_NOT_ALLOWED;
-	TRY(take_address(&v6, bpf_jiffies64(), &mine, &old));
-	if (old.d[0] | old.d[1]) {
-		i = bpf_map_lookup_elem(&by_v6, &old);
-		if (i && *i == mine)
-			bpf_map_delete_elem(&by_v6, &old);
+	m = owned_by(&r->v6, &r->index);
+	if (m)
+		return revive(skb, m, r);
+	r->full = 0;
+	verdict = take_address(&r->v6, bpf_jiffies64(), &mine, r);
+	if (verdict != NAT64_PASS) {
+		if (r->full && may_tell_exhausted())
+			tell(skb, NAT64_EVENT_EXHAUSTED);
+		return verdict;
 	}
 	r->index = mine;
-	if (!bpf_map_update_elem(&by_v6, &v6, &mine, BPF_NOEXIST))
+	if (r->old.d[0] | r->old.d[1]) {
+		i = bpf_map_lookup_elem(&by_v6, &r->old);
+		if (i && *i == mine)
+			bpf_map_delete_elem(&by_v6, &r->old);
+		tell(skb, NAT64_EVENT_EXPIRED);
+	}
+	if (!bpf_map_update_elem(&by_v6, &r->v6, &mine, BPF_NOEXIST)) {
+		tell(skb, NAT64_EVENT_CREATED);
 		return NAT64_PASS;
+	}
 
 	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away. */
 	m = bpf_map_lookup_elem(&mappings, &mine);
 	if (m)
-		release(m, &v6);
-	return owned_by(&v6, &r->index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+		release(m, &r->v6);
+	return owned_by(&r->v6, &r->index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
 static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
 {
-	__u64 now = bpf_jiffies64(), tick, clock;
+	__u64 now = bpf_jiffies64(), tick;
 	struct nat64_mapping *m;
 	__u32 index, zero = 0;
 	struct request *r;
-	bool still;
 
 	m = owned_by(v6, &index);
-	if (!m) {
-		if (cfg.has_static && static_v4(v6, v4) == NAT64_PASS)
+	if (m) {
+		*v4 = v4_at(index);
+		tick = READ_ONCE(m->tick);
+		if (is_fresh(tick, now))
 			return NAT64_PASS;
-		r = bpf_map_lookup_elem(&request, &zero);
-		if (!r)
-			return NAT64_DROP_NO_MEMORY;
-		r->v6 = *v6;
-		TRY(new_mapping(skb));
-		*v4 = v4_at(r->index);
-		return NAT64_PASS;
-	}
-	*v4 = v4_at(index);
-	tick = READ_ONCE(m->tick);
-	if (is_fresh(tick, now))
-		return NAT64_PASS;
-	clock = bpf_ktime_get_boot_ns();
-	if (tick && !expired(tick, now, 0)) {
-		if (tick < now) { /* not static, and not written by another CPU meanwhile */
-			WRITE_ONCE(m->last_seen, clock);
-			WRITE_ONCE(m->tick, now);
+		if (tick && !expired(tick, now, 0)) {
+			if (tick < now) { /* not static, and not written by another CPU meanwhile */
+				WRITE_ONCE(m->last_seen, bpf_ktime_get_boot_ns());
+				WRITE_ONCE(m->tick, now);
+			}
+			return NAT64_PASS;
 		}
+	} else if (cfg.has_static && static_v4(v6, v4) == NAT64_PASS) {
 		return NAT64_PASS;
 	}
-	if (!is_allowed(v6))
-		return NAT64_DROP_NOT_ALLOWED;
-	bpf_spin_lock(&m->lock);
-	still = v6_same(&m->v6, v6);
-	if (still) {
-		m->last_seen = clock;
-		WRITE_ONCE(m->tick, now);
-	}
-	bpf_spin_unlock(&m->lock);
-	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+	r = bpf_map_lookup_elem(&request, &zero);
+	if (!r)
+		return NAT64_DROP_NO_MEMORY;
+	r->v6 = *v6;
+	TRY(live_mapping(skb));
+	*v4 = v4_at(r->index);
+	return NAT64_PASS;
 }
 
 /* The pool's address for a host that has one, live or not: for the packet that an ICMP error quotes. */

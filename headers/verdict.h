@@ -35,6 +35,7 @@ static __always_inline void count(enum nat64_way way, int verdict, __u32 bytes)
 
 	if (!s)
 		return;
+	asm volatile("" : "+r"(verdict)); /* or clang checks one copy of it and uses another */
 	if (verdict == NAT64_PASS) {
 		s->packets[way]++;
 		s->bytes[way] += bytes;

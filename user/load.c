@@ -23,6 +23,7 @@ static const struct helper {
 	{ BPF_FUNC_skb_change_proto, "bpf_skb_change_proto", "4.8" },
 	{ BPF_FUNC_spin_lock, "bpf_spin_lock", "5.1" },
 	{ BPF_FUNC_ktime_get_boot_ns, "bpf_ktime_get_boot_ns", "5.8" },
+	{ BPF_FUNC_ringbuf_output, "bpf_ringbuf_output", "5.8" },
 	{ BPF_FUNC_redirect_neigh, "bpf_redirect_neigh", "5.10" },
 };
 
@@ -38,7 +39,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
+const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
 
 /* Where the descriptors of maps belong, by their names */
 static const struct slot {
@@ -49,6 +50,8 @@ static const struct slot {
 	{ "pool", offsetof(struct loaded, pool) },	   { "stats", offsetof(struct loaded, stats) },
 	{ "allowed", offsetof(struct loaded, allowed) },   { "static6", offsetof(struct loaded, static6) },
 	{ "static4", offsetof(struct loaded, static4) },   { CONFIG_MAP, offsetof(struct loaded, config) },
+	{ "listen", offsetof(struct loaded, listen) },	   { "events", offsetof(struct loaded, events) },
+	{ "packets", offsetof(struct loaded, packets) },
 };
 
 void loaded_close(struct loaded *old)
@@ -164,11 +167,24 @@ static enum inherit inheritance(const struct nat64_bpf *skel, const struct nat64
 		       : INHERIT_COPY;
 }
 
+/* Those who listen to the old programs go on with the new ones. */
+static int reuse_listeners(struct nat64_bpf *skel, const struct loaded *old)
+{
+	int err;
+
+	if (!same_map(skel->maps.listen, old->listen) || !same_map(skel->maps.events, old->events) ||
+	    !same_map(skel->maps.packets, old->packets))
+		return 0;
+	err = bpf_map__reuse_fd(skel->maps.listen, old->listen);
+	err = err ? err : bpf_map__reuse_fd(skel->maps.events, old->events);
+	return err ? err : bpf_map__reuse_fd(skel->maps.packets, old->packets);
+}
+
 static int reuse(struct nat64_bpf *skel, const struct loaded *old, enum inherit inherit)
 {
-	int err = 0;
+	int err = reuse_listeners(skel, old);
 
-	if (inherit != INHERIT_NOTHING)
+	if (!err && inherit != INHERIT_NOTHING)
 		err = bpf_map__reuse_fd(skel->maps.stats, old->stats);
 	if (err || inherit != INHERIT_MAPS)
 		return err;
@@ -328,6 +344,9 @@ struct loaded programs_maps(const struct nat64_bpf *programs)
 	maps.allowed = bpf_map__fd(programs->maps.allowed);
 	maps.static6 = bpf_map__fd(programs->maps.static6);
 	maps.static4 = bpf_map__fd(programs->maps.static4);
+	maps.listen = bpf_map__fd(programs->maps.listen);
+	maps.events = bpf_map__fd(programs->maps.events);
+	maps.packets = bpf_map__fd(programs->maps.packets);
 	return maps;
 }
 

@@ -17,7 +17,10 @@ struct loaded {
 	int allowed;
 	int static6;
 	int static4;
-	int config;  /* the section .rodata */
+	int config; /* the section .rodata */
+	int listen; /* these three: -1 also if it is of a version that had none */
+	int events;
+	int packets;
 	__u64 since; /* when the programs were loaded: CLOCK_BOOTTIME, nanoseconds */
 };
 

@@ -17,6 +17,7 @@
 #define MAX_LINE    1024       /* bytes of a line of a configuration file, */
 #define MAX_FILE    (16 << 20) /* and of the whole file */
 #define PATH_TEXT   512	       /* room for its name in messages, cut if need be */
+#define MAX_WORDS   1024       /* bytes of the words that an option takes together */
 
 /* "-4", or "--tos" for what has no letter */
 static const char *option_title(const struct option_spec *spec, char buf[64])
@@ -49,7 +50,7 @@ static int option_take(const struct option_spec *spec, const char *title, const 
 
 	memset(&value, 0, sizeof(value));
 	value.flag = !spec->parse;
-	if (spec->parse && spec->parse(arg, &value, &why))
+	if (spec->parse && arg && spec->parse(arg, &value, &why))
 		return msg_fail(-EINVAL, "%s %s: %s", title, arg, why.text);
 	if (spec->append) {
 		err = spec->append(o, &value);
@@ -133,7 +134,7 @@ static bool is_needed(const struct option_spec *spec, const struct options *o)
 {
 	switch (spec->need) {
 	case NEEDED:
-		return o->action != ACTION_STATUS;
+		return o->action != ACTION_STATUS && o->action != ACTION_MONITOR && o->action != ACTION_TRACE;
 	case NEEDED_TO_LOAD:
 		return o->action == ACTION_LOAD;
 	case NEEDED_WITHOUT_STATIC:
@@ -145,8 +146,9 @@ static bool is_needed(const struct option_spec *spec, const struct options *o)
 
 static int combination_check(const struct options *o)
 {
-	if (o->json && o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS)
-		return msg_fail(-EINVAL, "--json: only with --status or --mappings");
+	if (o->json && o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS && o->action != ACTION_MONITOR &&
+	    o->action != ACTION_TRACE)
+		return msg_fail(-EINVAL, "--json: only with --status, --mappings, --monitor or --trace");
 	if (o->metrics && o->action != ACTION_STATUS)
 		return msg_fail(-EINVAL, "--metrics: only with --status");
 	if (o->metrics && o->json)
@@ -285,7 +287,9 @@ static void options_getopt(const struct option_spec *table, char *letters, struc
 	for (size_t i = 0; table[i].name; i++, longs++) {
 		*longs = (struct option){
 			.name = table[i].name,
-			.has_arg = table[i].arg ? required_argument : no_argument,
+			.has_arg = !table[i].arg	  ? no_argument
+				   : *table[i].arg == '[' ? optional_argument
+							  : required_argument,
 			.val = LONG_ONLY + (int)i,
 		};
 		if (table[i].letter)
@@ -297,8 +301,26 @@ static void options_getopt(const struct option_spec *table, char *letters, struc
 	*longs = (struct option){ 0 };
 }
 
+/* The argument of an option, and the words up to the next option if it takes such, in `words`; NULL: none. */
+static const char *option_words(const struct option_spec *spec, int argc, char **argv, char words[MAX_WORDS])
+{
+	bool any = optarg;
+	int n;
+
+	if (!spec->arg || *spec->arg != '[')
+		return optarg;
+	n = snprintf(words, MAX_WORDS, "%s", optarg ? optarg : "");
+	for (; optind < argc && argv[optind][0] != '-'; optind++) {
+		any = true;
+		if (n < MAX_WORDS)
+			n += snprintf(words + n, MAX_WORDS - n, "%s%s", n ? " " : "", argv[optind]);
+	}
+	return any ? words : NULL;
+}
+
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o)
 {
+	char words[MAX_WORDS];
 	struct option longs[MAX_OPTIONS + 1];
 	char letters[2 * MAX_OPTIONS + 2];
 	enum given given[MAX_OPTIONS] = { GIVEN_NOT };
@@ -315,7 +337,8 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 			;
 		option_title(&table[i], title);
 		err = option_action(&table[i], title, o);
-		err = err ? err : option_take(&table[i], title, optarg, given[i], o);
+		err = err ? err
+			  : option_take(&table[i], title, option_words(&table[i], argc, argv, words), given[i], o);
 		if (err)
 			return err;
 		given[i] = GIVEN_HERE;

@@ -32,6 +32,8 @@ enum action {
 	ACTION_FLUSH,
 	ACTION_SAVE,
 	ACTION_RESTORE,
+	ACTION_MONITOR,
+	ACTION_TRACE,
 };
 
 struct options {
@@ -50,6 +52,7 @@ struct options {
 	bool wkp_strict;
 	struct statics statics; /* sorted by IPv4 address */
 	struct address delete;
+	struct nat64_filter filter; /* of what to trace */
 	const char *config;
 	const char *save;
 	const char *restore;
@@ -73,7 +76,8 @@ enum need {
 struct option_spec {
 	char letter; /* 0: has none */
 	const char *name;
-	const char *arg; /* what --help calls its argument; NULL: takes none */
+	const char
+		*arg; /* what --help calls its argument; NULL: takes none; in brackets: words that need not be there */
 	const char *help;
 	/* Reads arg into *value, which is zero and as large as the field. NULL for a flag (bool). */
 	int (*parse)(const char *arg, void *value, struct reason *why);
@@ -101,6 +105,7 @@ int parse_octet(const char *arg, void *value, struct reason *why);
 int parse_static(const char *arg, void *value, struct reason *why);
 int append_static(struct options *o, const void *value);
 int parse_address(const char *arg, void *value, struct reason *why);
+int parse_filter(const char *arg, void *value, struct reason *why);
 int parse_path(const char *arg, void *value, struct reason *why);
 
 /* Reads the command line, and the configuration file that it may name, into *o, which holds the defaults. The table ends with an entry without name. Stops at -h

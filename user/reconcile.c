@@ -243,6 +243,68 @@ int reconcile_copy(struct reconcile *r, bool last)
 	return mappings_walk(r->old->mappings, copy, r);
 }
 
+/* Does a host have an address in the table of maps? */
+static bool is_mapped(const struct loaded *maps, const struct nat64_config *cfg, __be32 v4, const union nat64_v6 *v6)
+{
+	const struct prefix4 pool = { cfg->v4_prefix, cfg->v4_len }, address = { v4, 32 };
+	__u32 index = be32_to(v4 & ~cfg->v4_mask);
+	struct nat64_mapping m;
+
+	return prefix4_covers(&pool, &address) && !bpf_map_lookup_elem_flags(maps->mappings, &index, &m, BPF_F_LOCK) &&
+	       m.tick && !memcmp(&m.v6, v6, sizeof(*v6));
+}
+
+/* Or from host to host in "static4"? */
+static bool is_static_outside(const struct loaded *maps, __be32 v4, const union nat64_v6 *v6)
+{
+	struct nat64_lpm4 key = { 32, v4 };
+	struct nat64_static6 to;
+
+	return !bpf_map_lookup_elem(maps->static4, &key, &to) && !to.v4_host && !memcmp(&to.v6, v6, sizeof(*v6));
+}
+
+static int tell_removed(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct reconcile *r = data;
+	enum mapping_kind kind = mapping_kind(m, &r->old_cfg, r->now);
+	const struct prefix4 v4 = address_of(&r->old_cfg, index);
+	const char *why = "its address is not in the IPv4 prefix";
+	struct nat64_mapping there;
+
+	if (kind == MAPPING_FREE || kind == MAPPING_HELD || is_mapped(r->maps, r->cfg, v4.addr, &m->v6) ||
+	    is_static_outside(r->maps, v4.addr, &m->v6))
+		return 0;
+	if (prefix4_covers(&r->o->v4_prefix, &v4)) {
+		index = be32_to(v4.addr & ~r->cfg->v4_mask);
+		if (bpf_map_lookup_elem_flags(r->maps->mappings, &index, &there, BPF_F_LOCK))
+			return -errno;
+		why = illegal(r, index, &there, &m->v6);
+	}
+	tells_add(r->tells, NAT64_EVENT_REMOVED, v4.addr, &m->v6, false, why ? why : "");
+	return 0;
+}
+
+static int tell_created(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct reconcile *r = data;
+	enum mapping_kind kind = mapping_kind(m, r->cfg, r->now);
+	__be32 v4 = address_of(r->cfg, index).addr;
+
+	if (kind != MAPPING_FREE && kind != MAPPING_HELD && !is_mapped(r->old, &r->old_cfg, v4, &m->v6) &&
+	    !is_static_outside(r->old, v4, &m->v6))
+		tells_add(r->tells, NAT64_EVENT_CREATED, v4, &m->v6, kind == MAPPING_STATIC, "");
+	return 0;
+}
+
+int reconcile_difference(struct reconcile *r, struct tells *tells)
+{
+	int err;
+
+	r->tells = tells;
+	err = mappings_walk(r->old->mappings, tell_removed, r);
+	return err ? err : mappings_walk(r->maps->mappings, tell_created, r);
+}
+
 /* Restores one mapping: into r->edits, or, if that is NULL, at once; or only tells that it is not there. */
 static int restore(struct reconcile *r, const struct saved_mapping *m)
 {

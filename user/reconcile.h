@@ -22,6 +22,7 @@ struct reconcile {
 
 	/* during a walk over the table */
 	struct edits *edits;
+	struct tells *tells;
 	size_t next;	  /* of o->statics */
 	__u64 held_until; /* addresses below, from the last static prefix on, are held by it */
 	__u64 now;
@@ -42,6 +43,9 @@ int reconcile_in_use(struct reconcile *r);
 
 /* Takes over the mappings of r->old that are not there yet. last: counts and tells of those that cannot be. */
 int reconcile_copy(struct reconcile *r, bool last);
+
+/* How the maps differ from those of r->old, which nobody changes meanwhile: for those who listen. */
+int reconcile_difference(struct reconcile *r, struct tells *tells);
 
 /* Brings back r->saved, but for what is not legal, or stands in the way of what there is. in_use: programs are using the
  * maps. Tells how many could not be. */

@@ -31,6 +31,7 @@ struct setup {
 	struct loaded maps; /* of the programs */
 	enum inherit inherit;
 	struct reconcile reconcile;
+	struct tells tells; /* of which listeners are told once it is done */
 
 	/* done */
 	bool clsact_made;
@@ -166,6 +167,8 @@ static int finish_state(struct setup *s)
 		err = err ? err : reconcile_copy(&s->reconcile, true);
 	}
 	err = err ? err : reconcile_restore(&s->reconcile, false);
+	if (!err && s->inherit == INHERIT_COPY && tell_wanted(&s->maps))
+		err = reconcile_difference(&s->reconcile, &s->tells);
 	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
@@ -413,6 +416,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 		undo(&s);
 		goto out;
 	}
+	tells_send(&s.tells, &s.maps);
 	change_state(&s);
 	remove_old_filters(&s);
 	remove_routes(&s, &s.wanted);
@@ -420,6 +424,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	check_forwarding(link);
 	tell(&s);
 out:
+	tells_free(&s.tells);
 	reconcile_free(&s.reconcile);
 	programs_close(s.programs);
 	loaded_close(&s.loaded);

@@ -254,6 +254,26 @@ static int apply(const struct loaded *maps, const struct edits *e)
 	return err;
 }
 
+/* What listeners are to know of the changes. */
+static void tell(const struct loaded *maps, const struct nat64_config *cfg, const struct edits *e)
+{
+	struct tells tells = { 0 };
+
+	for (size_t i = 0; tell_wanted(maps) && i < e->n; i++) {
+		const struct edit *edit = &e->list[i];
+		__be32 v4 = cfg->v4_prefix | be32_from(edit->index);
+
+		if (same_v6(&edit->was, &edit->to.v6))
+			continue;
+		if (!is_none(&edit->was))
+			tells_add(&tells, NAT64_EVENT_REMOVED, v4, &edit->was, false,
+				  edit->why ? edit->why : "another host has its address");
+		if (!is_none(&edit->to.v6))
+			tells_add(&tells, NAT64_EVENT_CREATED, v4, &edit->to.v6, edit->to.tick == NAT64_STATIC, "");
+	}
+	tells_send(&tells, maps);
+}
+
 int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change)
 {
 	struct edits e = { 0 };
@@ -270,6 +290,8 @@ int state_change(const struct loaded *maps, const struct nat64_config *cfg, cons
 		more = change->decide(&e, change->data);
 		err = more == -ENOBUFS ? 0 : more;
 		err = err ? err : apply(maps, &e);
+		if (!err)
+			tell(maps, cfg, &e);
 		for (size_t i = 0; !err && change->done && i < e.n; i++)
 			change->done(&e.list[i], change->data);
 	} while (!err && more);

@@ -11,6 +11,7 @@
 #define NAT64_USER_STATE_H
 
 #include "load.h"
+#include "tell.h"
 
 #define NS_PER_SEC 1000000000ULL
 

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* trace.h - tells a listener of single packets: as they came, what became of them, as they left
+ *
+ * The packet is noted when it comes, and told of when it leaves, if the filter wants it: on which side of the translation
+ * its address is does not matter, nor whether the packet got there. */
+#ifndef NAT64_TRACE_H
+#define NAT64_TRACE_H
+
+#include "l4.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct nat64_trace);
+} tracing SEC(".maps");
+
+/* The one test that packets pay for. A lease that has run out counts until trace_in() has seen it. */
+static __always_inline bool is_traced(void)
+{
+	struct nat64_listen *l = listeners();
+
+	return l && *(volatile __u64 *)&l->lease[NAT64_PACKETS].until;
+}
+
+static __always_inline struct nat64_trace *traced(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&tracing, &zero);
+}
+
+/* The beginning of the packet from the IP header on, `max` bytes at most; returns how many. */
+static __always_inline __u32 trace_copy(struct __sk_buff *skb, __u8 *to, __u32 max)
+{
+	__u32 len = skb->len - l3_off();
+
+	len = pkt_bounded(len < max ? len : max, max);
+	return bpf_skb_load_bytes(skb, l3_off(), to, len) ? 0 : len;
+}
+
+/* Notes a packet of ours that has come. */
+__noinline int trace_in(struct __sk_buff *skb)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct nat64_listen *l = listeners();
+	struct nat64_trace *t = traced();
+
+	if (!l || !t)
+		return 0;
+	t->time = 0;
+	if (!is_listening(&l->lease[NAT64_PACKETS], now))
+		return 0;
+	t->in_len = trace_copy(skb, t->in, sizeof(t->in));
+	t->segments = skb->gso_segs;
+	t->time = now;
+	return 0;
+}
+
+/* Whose address it is or was, of our mappings; all zero: nobody's. */
+static __always_inline void host_of(__be32 v4, union nat64_v6 *v6)
+{
+	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
+	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
+
+	v6->d[0] = v6->d[1] = 0;
+	if (m && in_pool(v4) && READ_ONCE(m->tick)) {
+		v6->d[0] = READ_ONCE(m->v6.d[0]);
+		v6->d[1] = READ_ONCE(m->v6.d[1]);
+	}
+	if (cfg.has_static && !(v6->d[0] | v6->d[1]))
+		static_v6(v4, v6);
+}
+
+/* The addresses of both, on both sides, from the packet that came, the one that leaves, and the mappings. */
+static __always_inline void trace_addresses(struct nat64_trace *t)
+{
+	const struct ipv6hdr *in6 = (const void *)t->in, *out6 = (const void *)t->out;
+	const struct iphdr *in4 = (const void *)t->in, *out4 = (const void *)t->out;
+
+	if (t->way == NAT64_6TO4) {
+		__builtin_memcpy(&t->host6, &in6->saddr, sizeof(t->host6));
+		__builtin_memcpy(&t->peer6, &in6->daddr, sizeof(t->peer6));
+		t->peer4 = v4_of(&t->peer6);
+		if (t->verdict == NAT64_PASS)
+			t->host4 = out4->saddr;
+		else if (known_address_for(&t->host6, &t->host4) != NAT64_PASS)
+			t->host4 = 0;
+		return;
+	}
+	t->host4 = in4->daddr;
+	t->peer4 = in4->saddr;
+	v6_of(t->peer4, &t->peer6);
+	if (t->verdict == NAT64_PASS)
+		__builtin_memcpy(&t->host6, &out6->daddr, sizeof(t->host6));
+	else
+		host_of(t->host4, &t->host6);
+}
+
+static __always_inline bool v6_matches(const union nat64_v6 *a, const struct nat64_filter *f)
+{
+	return !(((a->d[0] ^ f->v6.d[0]) & f->v6_mask.d[0]) | ((a->d[1] ^ f->v6.d[1]) & f->v6_mask.d[1]));
+}
+
+static __always_inline bool v4_matches(__be32 a, const struct nat64_filter *f)
+{
+	return !((a ^ f->v4) & f->v4_mask);
+}
+
+static __always_inline bool has_ports(__u8 proto)
+{
+	return csum_at(proto) >= 0 || proto == 132 /* SCTP */;
+}
+
+/* Is it surely of another protocol, or between other ports? */
+static __always_inline bool is_other_flow(const struct nat64_trace *t, const struct nat64_filter *f)
+{
+	const struct ipv6hdr *in6 = (const void *)t->in;
+	const struct iphdr *in4 = (const void *)t->in;
+	const __be16 *ports;
+	__u32 at = IP6_HEADER;
+	__u8 proto;
+
+	if (!f->proto && !f->port)
+		return false;
+	proto = t->way == NAT64_6TO4 ? in6->nexthdr : in4->protocol;
+	if (t->way == NAT64_6TO4 && is_ext_header(proto))
+		return false;
+	if (proto == IPPROTO_ICMPV6)
+		proto = IPPROTO_ICMP;
+	if (f->proto && proto != f->proto)
+		return true;
+	if (!f->port)
+		return false;
+	if (t->way == NAT64_4TO6)
+		at = (t->in[0] & 0xf) * 4;
+	if (!has_ports(proto) || (t->way == NAT64_4TO6 && in4->frag_off & bpf_htons(0x1fff)))
+		return true;
+	ports = (const void *)t->in + (at & 0x3c);
+	return ports[0] != f->port && ports[1] != f->port;
+}
+
+static __always_inline bool is_wanted(const struct nat64_trace *t, const struct nat64_filter *f)
+{
+	if (f->family == 6 && !v6_matches(&t->host6, f) && !v6_matches(&t->peer6, f))
+		return false;
+	if (f->family == 4 && !v4_matches(t->host4, f) && !v4_matches(t->peer4, f))
+		return false;
+	return !is_other_flow(t, f);
+}
+
+/* Tells of a packet that trace_in() has noted. */
+__noinline int trace_out(struct __sk_buff *skb, int way, int verdict, int cut, int answer)
+{
+	struct nat64_listen *l = listeners();
+	struct nat64_trace *t = traced();
+
+	if (!l || !t || !t->time || !t->in_len)
+		return 0;
+	t->way = way;
+	t->verdict = verdict;
+	t->answered = answer;
+	t->cut = verdict == NAT64_PASS ? cut : 0;
+	t->out_len = verdict == NAT64_PASS || answer ? trace_copy(skb, t->out, sizeof(t->out)) : 0;
+	trace_addresses(t);
+	if (is_wanted(t, &l->filter) && bpf_ringbuf_output(&packets, t, sizeof(*t), 0))
+		count_lost(&l->lease[NAT64_PACKETS]);
+	t->time = 0;
+	return 0;
+}
+
+#endif

@@ -1,0 +1,782 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""--monitor and --trace: every event and packet against what was sent, the filter, the lease, and what ends them."""
+
+import datetime
+import ipaddress
+import json
+import mmap
+import os
+import re
+import select
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+from scapy.all import (ICMP, IP, TCP, UDP, ICMPv6EchoRequest, ICMPv6TimeExceeded, ICMPv6Unknown, IPOption_LSRR, IPv6,
+                       IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrRouting, Raw, raw)
+
+from bpf import Translator
+from lab import NAT64, Crossing, embed, wait_for
+from test_mappings import address, expire, hear, speak
+
+EVENTS, PACKETS = 0, 1
+LEASE = struct.Struct('=QQ')            # struct nat64_lease
+RING_BYTES = 256 << 10
+RECORD = 256 + 8                        # struct nat64_trace, and the header of a record in the ring
+SERVER = '198.51.100.1'
+
+
+def lease(t, ring):
+    """(until, lost)"""
+    return LEASE.unpack_from(t.maps['listen'].lookup(bytes(4)), LEASE.size * ring)
+
+
+def written(t, ring):
+    """How many bytes were ever written to a ring: the producer's position."""
+    with mmap.mmap(t.maps[('events', 'packets')[ring]].fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ,
+                   offset=mmap.PAGESIZE) as m:
+        return struct.unpack_from('=Q', m)[0]
+
+
+class Listener:
+    """nat64 --monitor or --trace on a host; listens when it is there."""
+
+    def __init__(self, gw, *argv, ifname='eth0', via=(), wait=True, stdout=subprocess.PIPE):
+        self.gw, self.ring = gw, EVENTS if '--monitor' in argv else PACKETS
+        self.json = '--json' in argv
+        self.p = gw.start(*via, NAT64, *argv, stdout=stdout, stderr=subprocess.PIPE, text=False, bufsize=0)
+        self.buffer = b''
+        if wait:
+            with Translator(gw, ifname) as t:
+                wait_for(lambda: lease(t, self.ring)[0] or self.p.poll() is not None, 'a lease')
+        assert self.p.poll() is None, self.p.stderr.read()
+
+    def lines(self, out):
+        return [json.loads(line) if self.json else line for line in out.decode().splitlines()]
+
+    def next(self, timeout=20):
+        """The next line."""
+        while b'\n' not in self.buffer:
+            assert select.select([self.p.stdout], [], [], timeout)[0], 'no line in time'
+            more = os.read(self.p.stdout.fileno(), 1 << 16)
+            assert more, 'it has ended'
+            self.buffer += more
+        line, self.buffer = self.buffer.split(b'\n', 1)
+        return self.lines(line)[0]
+
+    def end(self, rc=0, err=''):
+        """What it has printed until it ended by itself."""
+        out, stderr = self.p.communicate(timeout=30)
+        assert (self.p.returncode, stderr.decode()) == (rc, err)
+        return self.lines(self.buffer + (out or b''))
+
+    def stop(self, sig=signal.SIGTERM):
+        """What it has printed until it was stopped."""
+        self.p.send_signal(sig)
+        return self.end()
+
+
+def since(text):
+    """Seconds since 1970 of a time as it is printed."""
+    assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d', text), text
+    return datetime.datetime.fromisoformat(text).timestamp()
+
+
+def timeless(events):
+    """Without the times, which are checked."""
+    times = [since(e.pop('time')) for e in events]
+    assert times == sorted(times) and abs(times[-1] - time.time()) < 60 if times else True
+    for e in events:
+        assert e.pop('interface') == 'eth0'
+        if 'last_seen' in e:
+            e['last_seen'] = since(e['last_seen'])
+    return events
+
+
+def created(v4, n, kind='dynamic'):
+    return {'event': 'created', 'v4': v4, 'v6': address(n) if isinstance(n, int) else n, 'type': kind}
+
+
+def removed(v4, v6, reason):
+    return {'event': 'removed', 'v4': v4, 'v6': v6, 'reason': reason}
+
+
+def test_monitor_in_json(net):
+    """A pool of two: each host's address, from when to when."""
+    _, gw, _ = net
+    gw.load('-t', '1', v4='10.0.1.0/31')
+    m = Listener(gw, '-i', 'eth0', '--monitor', '--json')
+    with Translator(gw) as t:
+        start = time.time()
+        one, two = speak(t, 1), speak(t, 2)
+        spoke = time.time()
+        assert speak(t, 1) == one and speak(t, 3) is None and speak(t, 4) is None
+        expire(t, one)
+        assert speak(t, 1) == one                       # revived
+        assert speak(t, 1) == one
+        three = wait_for(lambda: speak(t, 3), 'an address that is free')
+    events = m.stop()
+    times = [since(e['time']) for e in events]
+    events = timeless(events)
+    seen = [e.pop('last_seen') for e in events if 'last_seen' in e]
+    assert start - 0.01 <= times[0] <= times[1] <= spoke + 0.01
+    kinds = [e for e in events if e['event'] != 'pool-exhausted']
+    assert kinds == [created(one, 1), created(two, 2), {'event': 'revived', 'v4': one, 'v6': address(1)},
+                     {'event': 'expired', 'v4': three, 'v6': address(2) if three == two else address(1), 'next': address(3)},
+                     created(three, 3)]
+    # last seen when the host spoke, not when its address was lost; and that long ago
+    assert start - 0.01 <= seen[0] <= spoke + 0.01 and len(seen) == 2
+    assert all(times[events.index(e)] > 1 + s for e, s in zip([e for e in events if e['event'] in ('revived', 'expired')], seen))
+    full = [e for e in events if e['event'] == 'pool-exhausted']
+    assert full[0] == {'event': 'pool-exhausted', 'v6': address(3)} and events[2] == full[0]
+    assert all(e['v6'] == address(3) for e in full)     # the second one, a moment later, is not told
+
+
+def test_monitor_in_text(net):
+    _, gw, _ = net
+    gw.load('-t', '1', v4='10.0.1.0/31')
+    m = Listener(gw, '--monitor')
+    with Translator(gw) as t:
+        one = speak(t, 1)
+        first = m.next()
+        expire(t, one)
+        speak(t, 1)
+        speak(t, 2)
+        assert speak(t, 3) is None
+        wait_for(lambda: speak(t, 3), 'an address that is free')
+    text = [first, *m.stop()]
+    iso = r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d'
+    a, b, c = (re.escape(address(n)) for n in (1, 2, 3))
+    v4 = r'10\.0\.1\.[01]'
+    want = [rf'created {re.escape(one)} {a}', rf'revived {re.escape(one)} {a}, last seen {iso}', rf'created {v4} {b}',
+            rf'pool-exhausted {c}', rf'expired {v4} ({a}|{b}), last seen {iso}, now {c}', rf'created {v4} {c}']
+    lines = [line for n, line in enumerate(text) if 'pool-exhausted' not in line or n == 3]
+    assert len(lines) == len(want)
+    for line, pattern in zip(lines, want):
+        assert re.fullmatch(rf'{iso} eth0 {pattern}', line), line
+
+
+def test_exhausted_is_told_once_a_second(net):
+    """However often it happens."""
+    _, gw, _ = net
+    gw.load(v4='10.0.1.0/31')
+    m = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        start, n = time.monotonic(), 0
+        while time.monotonic() - start < 3.5:
+            assert speak(t, 1) and speak(t, 2) and speak(t, 3) is None
+            gw.run(NAT64, '-i', 'eth0', '--flush')
+            n += 1
+        took = time.monotonic() - start
+    full = [since(e['time']) for e in m.stop() if e['event'] == 'pool-exhausted']
+    assert n > 2 * took and 1 <= len(full) <= took + 1
+    assert all(b - a > 0.99 for a, b in zip(full, full[1:]))
+
+
+def test_real_traffic(nat):
+    """As a user sees it: ping, with both listeners there at the same time."""
+    h6, gw, _ = nat
+    m, t = Listener(gw, '--monitor', '--json'), Listener(gw, '--trace', 'fc00:6::6', '--json')
+    h6.run('ping', '-c', 2, '-i', '0.01', embed('192.0.2.2'))
+    assert timeless(m.stop()) == [created('10.0.1.1', 'fc00:6::6')]
+    out = timeless(t.stop(signal.SIGINT))
+    host = {'v4': '10.0.1.1', 'v6': 'fc00:6::6'}
+    ask6 = {'src': 'fc00:6::6', 'dst': '64:ff9b::c000:202', 'protocol': 'icmp6', 'icmp_type': 128, 'icmp_code': 0, 'length': 104}
+    ask4 = {'src': '10.0.1.1', 'dst': '192.0.2.2', 'protocol': 'icmp', 'icmp_type': 8, 'icmp_code': 0, 'length': 84}
+    back4 = {'src': '192.0.2.2', 'dst': '10.0.1.1', 'protocol': 'icmp', 'icmp_type': 0, 'icmp_code': 0, 'length': 84}
+    back6 = {'src': '64:ff9b::c000:202', 'dst': 'fc00:6::6', 'protocol': 'icmp6', 'icmp_type': 129, 'icmp_code': 0, 'length': 104}
+    assert out == 2 * [
+        {'direction': '6to4', 'in': ask6, 'verdict': 'translated', 'reason': None, 'host': host, 'out': ask4},
+        {'direction': '4to6', 'in': back4, 'verdict': 'translated', 'reason': None, 'host': host, 'out': back6}]
+
+
+# --- what commands do to mappings ---
+
+def test_delete_and_flush(nat):
+    _, gw, _ = nat
+    m = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        v4 = [speak(t, n) for n in range(4)]
+    gw.nat64('-i', 'eth0', '--delete', address(1))
+    gw.nat64('-i', 'eth0', '--delete', v4[2])
+    gw.nat64('-i', 'eth0', '--flush')
+    events = timeless(m.stop())
+    assert events == [created(a, n) for n, a in enumerate(v4)] + [removed(v4[n], address(n), 'deleted') for n in (1, 2, 0, 3)]
+
+
+def test_reconfiguration(net):
+    """What stays is not told of; a mapping that an option takes away is, with the reason; and the listener goes on."""
+    _, gw, _ = net
+    wide = ['fc00::/8', 'fd00::/8']
+    gw.load(allow=wide)
+    m = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        stays, goes = speak(t, 1), speak(t, 2)
+    gw.load('-t', 100, allow=wide)
+    assert m.p.poll() is None
+    gw.load('-s', f'fd00::5={goes}', allow=wide)            # takes the address of a dynamic mapping
+    gw.load(allow=wide)                                     # becomes dynamic
+    gw.load()                                               # is not allowed any more
+    assert timeless(m.stop()) == [
+        created(stays, 1), created(goes, 2), removed(goes, address(2), 'its address has a static mapping'),
+        created(goes, 'fd00::5', 'static'), removed(goes, 'fd00::5', 'the host is not allowed')]
+
+
+def test_other_pool(net):
+    """Maps of their own: what is copied is not told of, what is not is removed."""
+    _, gw, _ = net
+    gw.load('-s', 'fd00::9=10.0.1.9', v4='10.0.1.0/28')
+    m = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        v4 = [speak(t, n) for n in range(10)]
+    assert len(set(v4)) == 10 and '10.0.1.9' not in v4
+    gw.load('-s', 'fd00::9=10.0.1.9', v4='10.0.1.0/29')     # half of it; the static one is outside now, and still there
+    gone = [(a, n) for n, a in enumerate(v4) if int(a.split('.')[3]) > 6]
+    assert len(gone) == 4
+    gw.load('-s', 'fd00::7=10.0.1.200', v4='10.0.1.0/24')
+    with Translator(gw) as t:
+        last = speak(t, 50)
+    events = timeless(m.stop())
+    first = events[:10 + len(gone)]
+    assert first[:10] == [created(a, n) for n, a in enumerate(v4)]
+    for e, (a, n) in zip(first[10:], sorted(gone, key=lambda g: ipaddress.ip_address(g[0]))):
+        assert e.pop('reason') in ('its address is not in the IPv4 prefix', 'its address is not given out')
+        assert e == {'event': 'removed', 'v4': a, 'v6': address(n)}
+    assert events[10 + len(gone):] == [created('10.0.1.200', 'fd00::7', 'static'), created(last, 50)]
+
+
+def test_restore(nat, tmp_path):
+    _, gw, _ = nat
+    with Translator(gw) as t:
+        v4 = {speak(t, n): n for n in range(3)}
+    gw.nat64('-i', 'eth0', '--save', tmp_path / 'saved')
+    gw.nat64('-i', 'eth0', '--flush')
+    m = Listener(gw, '--monitor', '--json')
+    gw.nat64('-i', 'eth0', '--restore', tmp_path / 'saved')
+    assert timeless(m.stop()) == [created(a, n) for a, n in v4.items()]
+
+
+def test_flush_of_more_than_the_ring_holds(net):
+    """The command waits for the reader: nothing is lost."""
+    _, gw, _ = net
+    gw.load(v4='10.0.0.0/18')
+    with Translator(gw) as t:
+        for n in range(8000):
+            speak(t, n)
+    m = Listener(gw, '--monitor', '--json', stdout=subprocess.DEVNULL)
+    gw.nat64('-i', 'eth0', '--flush')
+    with Translator(gw) as t:
+        assert lease(t, EVENTS)[1] == 0 and written(t, EVENTS) >= 8000 * 136 > 4 * RING_BYTES
+    m.stop()
+
+
+# --- single packets ---
+
+def v6(*layers, src='fc00:66::1', dst=embed(SERVER), **kw):
+    p = IPv6(src=src, dst=dst, hlim=64, **kw)
+    for layer in layers:
+        p = p / layer
+    return p
+
+
+def v4(*layers, src=SERVER, dst=None, **kw):
+    p = IP(src=src, dst=dst or 'HOST', ttl=64, **kw) if dst else IP(src=src, ttl=64, **kw)
+    for layer in layers:
+        p = p / layer
+    return p
+
+
+HOST6, PEER6 = 'fc00:66::1', '64:ff9b::c633:6401'
+QUOTED = IPv6(src=embed(SERVER), dst=HOST6) / UDP(sport=53, dport=1000) / b'quoted'
+
+# name -> (packet, {of "in"}, verdict, reason, {of "out"} or None). 6→4: from HOST6 to PEER6, its address in the pool is
+# A (10.0.1.1); 4→6 the other way. Addresses and directions are filled in by the test.
+PACKETS_SENT = {
+    'udp 6→4': (v6(UDP(sport=1000, dport=53) / b'12345'), {'protocol': 'udp', 'src_port': 1000, 'dst_port': 53, 'length': 53},
+                'translated', None, {'protocol': 'udp', 'src_port': 1000, 'dst_port': 53, 'length': 33}),
+    'tcp 4→6': (v4(TCP(sport=80, dport=40000)), {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'length': 40},
+                'translated', None, {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'length': 60}),
+    'echo 4→6': (v4(ICMP(type=8, id=7) / b'hi'), {'protocol': 'icmp', 'icmp_type': 8, 'icmp_code': 0, 'length': 30},
+                 'translated', None, {'protocol': 'icmp6', 'icmp_type': 128, 'icmp_code': 0, 'length': 50}),
+    'gre 6→4': (v6(Raw(b'\0' * 8), nh=47), {'protocol': 'gre', 'length': 48}, 'translated', None, {'protocol': 'gre', 'length': 28}),
+    'no name 6→4': (v6(Raw(b'\0' * 8), nh=200), {'protocol': '200', 'length': 48}, 'translated', None,
+                    {'protocol': '200', 'length': 28}),
+    'options 6→4': (v6(IPv6ExtHdrDestOpt(), UDP(sport=5, dport=6) / b'x'),
+                    {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 57},
+                    'translated', None, {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 29}),
+    'first fragment 6→4': (v6(IPv6ExtHdrFragment(id=77, m=1, nh=17), Raw(raw(UDP(sport=5, dport=6, len=24, chksum=9) / bytes(8)))),
+                           {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 64,
+                            'fragment': {'id': 77, 'offset': 0, 'more': True}}, 'translated', None,
+                           {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 36,
+                            'fragment': {'id': 77, 'offset': 0, 'more': True}}),
+    'last fragment 4→6': (v4(Raw(bytes(20)), proto=17, id=99, frag=10),
+                          {'protocol': 'udp', 'length': 40, 'fragment': {'id': 99, 'offset': 80, 'more': False}},
+                          'translated', None, {'protocol': 'udp', 'length': 68, 'fragment': {'id': 99, 'offset': 80, 'more': False}}),
+    'error 6→4': (v6(ICMPv6TimeExceeded() / QUOTED), {'protocol': 'icmp6', 'icmp_type': 3, 'icmp_code': 0, 'length': 102},
+                  'translated', None, {'protocol': 'icmp', 'icmp_type': 11, 'icmp_code': 0, 'length': 62}),
+    'cut 4→6': (v4(UDP(sport=7, dport=8) / bytes(1400)), {'protocol': 'udp', 'src_port': 7, 'dst_port': 8, 'length': 1428},
+                'translated', None, {'protocol': 'udp', 'src_port': 7, 'dst_port': 8, 'pieces': 2}),
+    'foreign protocol 6→4': (v6(Raw(bytes(8)), nh=1), {'protocol': 'icmp', 'icmp_type': 0, 'icmp_code': 0, 'length': 48},
+                             'answered', 'protocol',
+                             {'src': PEER6, 'dst': HOST6, 'protocol': 'icmp6', 'icmp_type': 1, 'icmp_code': 4, 'length': 96}),
+    'neighbours 6→4': (v6(ICMPv6Unknown(type=200, code=3) / bytes(4)),
+                       {'protocol': 'icmp6', 'icmp_type': 200, 'icmp_code': 3}, 'dropped', 'icmp-type', None),
+    'truncated 6→4': (raw(v6(UDP(sport=5, dport=6) / b'12345'))[:-3], {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 53},
+                      'dropped', 'truncated', None),
+    'bad fragment 4→6': (v4(Raw(bytes(21)), proto=6, id=3, flags='MF'), {'protocol': 'tcp', 'src_port': 0, 'dst_port': 0,
+                         'length': 41, 'fragment': {'id': 3, 'offset': 0, 'more': True}}, 'dropped', 'fragment-bad', None),
+    'timestamp 4→6': (v4(ICMP(type=13)), {'protocol': 'icmp', 'icmp_type': 13, 'icmp_code': 0, 'length': 40}, 'dropped', 'icmp-type', None),
+    'routing 6→4': (v6(IPv6ExtHdrRouting(type=4, segleft=1, addresses=['fc00::9']), UDP(sport=5, dport=6)),
+                    {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 72}, 'answered', 'routing-header',
+                    {'src': PEER6, 'dst': HOST6, 'protocol': 'icmp6', 'icmp_type': 4, 'icmp_code': 0, 'length': 120}),
+    'source route 4→6': (v4(UDP(sport=5, dport=6), options=[IPOption_LSRR(routers=['192.0.2.77'])]),
+                         {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 36}, 'answered', 'source-route',
+                         {'src': 'A', 'dst': SERVER, 'protocol': 'icmp', 'icmp_type': 3, 'icmp_code': 5, 'length': 64}),
+}
+
+
+@pytest.fixture(scope='module')
+def opened(crossing):
+    with Translator(crossing.gw) as t:
+        pool = str(ipaddress.IPv4Address(t.run64(raw(v6(UDP() / b'x')))[1][12:16]))
+        yield crossing, t, pool
+
+
+def sent(name, pool):
+    """A packet of PACKETS_SENT, and the line that it must make."""
+    packet, want_in, verdict, reason, want_out = PACKETS_SENT[name]
+    six = name.endswith('6→4')
+    if not six:
+        packet = packet.copy()
+        packet.dst = pool
+    near, far = ((HOST6, PEER6), (pool, SERVER)) if six else ((SERVER, pool), (PEER6, HOST6))
+    packet = raw(packet)
+    want_in = {'src': near[0], 'dst': near[1], 'length': len(packet)} | want_in
+    if want_out:
+        want_out = {'src': far[0], 'dst': far[1]} | want_out
+        want_out = {k: pool if v == 'A' else v for k, v in want_out.items()}
+    return packet, {'direction': '6to4' if six else '4to6', 'in': want_in, 'verdict': verdict, 'reason': reason,
+                    'host': {'v4': pool, 'v6': HOST6}, 'out': want_out}
+
+
+@pytest.mark.parametrize('name', PACKETS_SENT)
+def test_packet(opened, name):
+    """What is said of a packet is what was sent, and what the RFC makes of it."""
+    crossing, t, pool = opened
+    packet, want = sent(name, pool)
+    trace = Listener(crossing.gw, '--trace', HOST6, '--json')
+    if 'cut' in name:                   # pieces leave in real life only; and the kernel's stack is on the way
+        assert len(crossing.xlat46(packet)) == 2
+    else:
+        (t.run64 if name.endswith('6→4') else t.run46)(packet)
+    (line,) = timeless(trace.stop())
+    assert line == want
+
+
+def test_packets_in_text(opened):
+    crossing, t, pool = opened
+    trace = Listener(crossing.gw, '--trace', HOST6)
+    names = ['udp 6→4', 'echo 4→6', 'first fragment 6→4', 'last fragment 4→6', 'truncated 6→4', 'timestamp 4→6', 'source route 4→6']
+    for name in names:
+        (t.run64 if name.endswith('6→4') else t.run46)(sent(name, pool)[0])
+    crossing.xlat46(sent('cut 4→6', pool)[0])
+    lines = [re.sub(r'^\S{32} eth0 ', '', line) for line in trace.stop()]
+    assert lines == [
+        f'6to4 {HOST6}.1000 > {PEER6}.53: udp, length 53 => {pool}.1000 > {SERVER}.53: udp, length 33',
+        f'4to6 {SERVER} > {pool}: icmp type 8 code 0, length 30 => {PEER6} > {HOST6}: icmp6 type 128 code 0, length 50',
+        f'6to4 {HOST6}.5 > {PEER6}.6: udp, fragment 77 at 0+, length 64 => '
+        f'{pool}.5 > {SERVER}.6: udp, fragment 77 at 0+, length 36',
+        f'4to6 {SERVER} > {pool}: udp, fragment 99 at 80, length 40 => {PEER6} > {HOST6}: udp, fragment 99 at 80, length 68',
+        f'6to4 {HOST6}.5 > {PEER6}.6: udp, length 53: dropped, truncated, host {pool}',
+        f'4to6 {SERVER} > {pool}: icmp type 13 code 0, length 40: dropped, icmp-type, host {HOST6}',
+        f'4to6 {SERVER}.5 > {pool}.6: udp, length 36: dropped, source-route, host {HOST6}; answer '
+        f'{pool} > {SERVER}: icmp type 3 code 5, length 64',
+        f'4to6 {SERVER}.7 > {pool}.8: udp, length 1428 => {PEER6}.7 > {HOST6}.8: udp, in 2 pieces']
+
+
+def test_drops_without_mapping(opened):
+    """Who is not known has no address: and one whose mapping has gone is known by it no longer."""
+    crossing, t, _ = opened
+    trace = Listener(crossing.gw, '--trace', '--json', '-i', 'eth0')
+    t.run64(raw(v6(UDP(sport=1, dport=2), src='2001:db8::1')))
+    t.run46(raw(v4(UDP(sport=1, dport=2), dst='10.0.1.200')))
+    t.run46(raw(v4(UDP(sport=1, dport=2), src='127.0.0.1', dst='10.0.1.200')))
+    lines = [(e['verdict'], e['reason'], e['host'], e['out'] and e['out']['dst']) for e in timeless(trace.stop())]
+    assert lines == [('answered', 'not-allowed', {'v6': '2001:db8::1', 'v4': None}, '2001:db8::1'),
+                     ('answered', 'no-mapping', {'v6': None, 'v4': '10.0.1.200'}, SERVER),
+                     ('dropped', 'src-illegal', {'v6': None, 'v4': '10.0.1.200'}, None)]
+
+
+def test_drop_of_an_expired_mapping(net):
+    """The host is gone for the translator, and still the one that a filter by its address is about."""
+    _, gw, _ = net
+    gw.load('-t', 1)
+    with Translator(gw) as t:
+        pool = speak(t, 1)
+        expire(t, pool)
+        trace = Listener(gw, '--trace', address(1), '--json')
+        assert hear(t, pool) is None
+    (line,) = timeless(trace.stop())
+    assert (line['reason'], line['host']) == ('no-mapping', {'v6': address(1), 'v4': pool})
+
+
+# Two hosts, two servers, both ways; and packets that do not get through.
+TALK = {
+    'a': raw(v6(UDP(sport=1000, dport=53) / b'x', src='fc00:66::1')),
+    'b': raw(v6(TCP(sport=2000, dport=80), src='fc00:66:1::2', dst=embed('198.51.100.129'))),
+    'c': raw(v6(ICMPv6EchoRequest(), src='fc00:66::1', dst=embed('198.51.100.129'))),
+    'd': raw(v6(IPv6ExtHdrDestOpt(), TCP(sport=53, dport=443), src='fc00:66::1')),
+    'e': raw(v6(IPv6ExtHdrFragment(id=1, offset=1, nh=17), Raw(bytes(8)), src='fc00:66::1')),
+    'n': raw(v6(UDP(sport=1000, dport=53) / b'x', src='2001:db8::1')),                          # not allowed
+}
+FILTERS = {
+    '': 'abcdenABCX',
+    'fc00:66::1': 'acdeACX',
+    'host fc00:66::1': 'acdeACX',
+    'fc00:66:1::2': 'bB',
+    'fc00:66::/64': 'acdeACX',
+    'net fc00:66::/32': 'abcdeABCX',
+    '::/0': 'abcdenABCX',
+    '2001:db8::1': 'n',
+    '2001:db8::2': '',
+    embed('198.51.100.129'): 'bcBC',
+    '198.51.100.129': 'bcBC',
+    '198.51.100.128/25': 'bcBC',
+    '198.51.100.0/25': 'adenAX',
+    '192.0.2.0/24': '',
+    'POOL1': 'acdeACX',
+    'POOL2': 'bB',
+    '10.0.1.0/24': 'abcdeABCX',
+    'tcp': 'bdB',
+    'udp': 'aenA',
+    'icmp': 'cCX',
+    'icmp6': 'cCX',
+    'port 53': 'adnA',
+    'fc00:66::1 and udp and port 53': 'aA',
+    'udp port 53': 'anA',
+    'tcp port 443': 'd',
+    'host fc00:66::1 tcp': 'd',
+    'sctp': '',
+    'port 9': '',
+}
+
+
+@pytest.mark.parametrize('words', FILTERS)
+def test_filter(opened, words):
+    """One of the two addresses, on either side; a host's packets from the IPv4 side too, dropped ones included."""
+    _, t, _ = opened
+    crossing = opened[0]
+    one, two = (str(ipaddress.IPv4Address(t.run64(TALK[n])[1][12:16])) for n in 'ab')
+    talk = dict(TALK, A=raw(v4(UDP(sport=53, dport=1000), dst=one)),
+                B=raw(v4(TCP(sport=80, dport=2000), src='198.51.100.129', dst=two)),
+                C=raw(v4(ICMP(type=0), src='198.51.100.129', dst=one)),
+                X=raw(v4(ICMP(type=13), src=SERVER, dst=one)))                                  # dropped: icmp-type
+    filter_ = words.replace('POOL1', one).replace('POOL2', two)
+    trace = Listener(crossing.gw, '--trace', *filter_.split(), '-i', 'eth0', '--json')
+    got = ''
+    for packet in talk.values():
+        (t.run64 if packet[0] >> 4 == 6 else t.run46)(packet)
+    lines = trace.stop()
+    inner = {json.dumps(key): name for name, key in ((n, identity(p)) for n, p in talk.items())}
+    got = ''.join(inner[json.dumps(identity_of(line))] for line in lines)
+    assert sorted(got) == sorted(FILTERS[words])
+
+
+@pytest.mark.parametrize('words', ['fc00:66::2', '10.0.1.250', 'tcp', 'udp port 9', 'fc00:66::1 port 9', '198.51.100.1 icmp'])
+def test_filter_spares_the_ring(nat, words):
+    """What a filter does not want takes no room from what it wants."""
+    _, gw, _ = nat
+    with Translator(gw) as t:
+        trace = Listener(gw, '--trace', words)
+        trace_many(t, 10)
+        assert written(t, PACKETS) == 0
+        assert trace.stop() == []
+        trace = Listener(gw, '--trace', 'fc00:66::1 udp port 2')
+        trace_many(t, 10)
+        assert written(t, PACKETS) == 10 * RECORD
+        assert len(trace.stop()) == 10
+
+
+def identity(packet):
+    """What tells the packets of TALK apart."""
+    if packet[0] >> 4 == 6:
+        return [str(ipaddress.IPv6Address(packet[8:24])), str(ipaddress.IPv6Address(packet[24:40])), len(packet)]
+    return [str(ipaddress.IPv4Address(packet[12:16])), str(ipaddress.IPv4Address(packet[16:20])), len(packet)]
+
+
+def identity_of(line):
+    return [line['in'][k] for k in ('src', 'dst', 'length')]
+
+
+# --- listeners that are slow, stopped, killed, too many ---
+
+def trace_many(t, n):
+    packet = raw(v6(UDP(sport=1, dport=2) / b'x'))
+    for _ in range(n):
+        t.run64(packet)
+
+
+def test_stopped_listener_loses_what_the_ring_does_not_hold(nat):
+    """And says how many: what is printed and what is lost is what there was."""
+    _, gw, _ = nat
+    trace = Listener(gw, '--trace', '--json')
+    with Translator(gw) as t:
+        trace.p.send_signal(signal.SIGSTOP)
+        trace_many(t, 3000)
+        lost = lease(t, PACKETS)[1]
+        trace.p.send_signal(signal.SIGCONT)
+        time.sleep(0.5)
+        trace_many(t, 5)
+    lines = trace.stop()
+    (said,) = [e for e in lines if 'event' in e]
+    assert since(said.pop('time')) and said == {'interface': 'eth0', 'event': 'lost', 'count': lost}
+    assert len(lines) - 1 + lost == 3005
+    assert 0 <= RING_BYTES // RECORD - (len(lines) - 6) < 10
+    assert 'event' in lines[len(lines) - 6], 'lost is said where it happened'
+
+
+def test_slow_reader(nat):
+    """A reader that does not read for longer than a lease: the lease stays, and what is lost is counted."""
+    _, gw, _ = nat
+    trace = Listener(gw, '--trace')
+    with Translator(gw) as t:
+        for _ in range(14):
+            trace_many(t, 500)
+            time.sleep(0.25)
+        assert lease(t, PACKETS)[0] > time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        lost = lease(t, PACKETS)[1]
+        assert lost > 0
+        lines = [trace.next() for _ in range(7000 - lost)] + trace.stop()
+    said = [int(re.fullmatch(r'\S+ eth0 lost (\d+)', line)[1]) for line in lines if ' lost ' in line]
+    assert sum(said) == lost and len(lines) - len(said) + lost == 7000
+
+
+def test_gap(nat):
+    """Stopped for longer than the lease: it cannot know what it has missed, and says for how long."""
+    _, gw, _ = nat
+    m = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        m.p.send_signal(signal.SIGSTOP)
+        time.sleep(3.5)
+        speak(t, 1)
+        assert lease(t, EVENTS)[0] == 0, 'the first to find the lease run out takes it away'
+        m.p.send_signal(signal.SIGCONT)
+        wait_for(lambda: lease(t, EVENTS)[0], 'a lease')
+        v4_ = speak(t, 2)
+    gap, event = timeless(m.stop())
+    assert gap['event'] == 'lost' and 1 <= gap['seconds'] <= 20 and event == created(v4_, 2)
+
+
+def test_killed_listener(nat):
+    """Costs nothing a little later, and does not stand in the way of the next, which sees nothing old."""
+    _, gw, _ = nat
+    trace = Listener(gw, '--trace')
+    with Translator(gw) as t:
+        trace.p.send_signal(signal.SIGSTOP)
+        trace_many(t, 10)
+        trace.p.kill()
+        trace.p.wait()
+        refused = gw.run(NAT64, '--trace', check=False)
+        assert refused.returncode == 1 and 'only one can' in refused.stderr
+        before = lease(t, PACKETS)
+        assert before[0]
+        time.sleep(2.2)
+        at = written(t, PACKETS)
+        trace_many(t, 10)
+        assert lease(t, PACKETS) == (0, 0) and written(t, PACKETS) == at
+        trace = Listener(gw, '--trace')
+        trace_many(t, 2)
+        assert len(trace.stop()) == 2
+
+
+def test_nothing_is_written_when_nobody_listens(nat):
+    """Before anybody has listened, and afterwards; and each ring only for its own listeners."""
+    _, gw, _ = nat
+    with Translator(gw) as t:
+        speak(t, 1)
+        trace_many(t, 3)
+        assert (written(t, EVENTS), written(t, PACKETS)) == (0, 0)
+        m = Listener(gw, '--monitor', '-i', 'eth0')
+        speak(t, 2)
+        trace_many(t, 3)
+        assert written(t, EVENTS) > 0 == written(t, PACKETS)
+        m.stop()
+        assert lease(t, EVENTS) == (0, 0)
+        at = written(t, EVENTS)
+        speak(t, 3)
+        gw.nat64('-i', 'eth0', '--flush')
+        assert written(t, EVENTS) == at
+
+
+@pytest.mark.parametrize('what', ['--monitor', '--trace'])
+def test_second_listener(nat, what):
+    _, gw, _ = nat
+    first = Listener(gw, what)
+    assert gw.nat64(what, rc=1).stderr == f'nat64: eth0: another nat64 {what} is listening, and only one can\n'
+    assert first.p.poll() is None
+    first.stop()
+    Listener(gw, what).stop()
+
+
+def test_reconfigurations_while_listening(nat):
+    """Other options, and another IPv4 prefix, which has maps of its own: both go on, and nothing is lost."""
+    _, gw, _ = nat
+    m, trace = Listener(gw, '--monitor', '--json'), Listener(gw, '--trace', '--json')
+    n = 0
+    for options in [{}, {'v4': '10.0.1.0/25'}, {'v4': '10.0.2.0/24'}, {'v4': '10.0.2.0/24', 'allow': ['fc00::/7']}]:
+        gw.load('-t', 50 + n, **options)
+        time.sleep(0.4)                 # the listener looks for itself
+        with Translator(gw) as t:
+            n += 1
+            assert speak(t, n)
+            assert lease(t, EVENTS)[0] and lease(t, PACKETS)[0]
+    assert [e['v6'] for e in m.stop() if e['event'] == 'created'] == [address(i) for i in range(1, n + 1)]
+    assert [e['in']['src'] for e in trace.stop()] == [address(i) for i in range(1, n + 1)]
+
+
+@pytest.mark.parametrize('how', ['unload', 'interface'])
+def test_unload_while_listening(nat, how):
+    """Said on both streams by --monitor, whose log would go on for ever otherwise; exit status 1."""
+    _, gw, _ = nat
+    m, trace = Listener(gw, '--monitor', '--json'), Listener(gw, '--trace')
+    with Translator(gw) as t:
+        v4_ = speak(t, 1)
+    if how == 'unload':
+        gw.unload()
+    else:
+        gw.ip('link', 'del', 'eth0')
+        gw.loaded.clear()
+    assert timeless(m.end(1, 'nat64: eth0: unloaded\n')) == [created(v4_, 1), {'event': 'unloaded'}]
+    assert len(trace.end(1, 'nat64: eth0: unloaded\n')) == 1
+
+
+def test_several_interfaces(nat, lab):
+    """Without -i all of them, each by its name; with -i that one; the last to go ends it."""
+    _, gw, _ = nat
+    lab.link(gw, 'eth2', lab.host('b6'), 'eth0')
+    gw.load(i='eth2', v4='10.0.2.0/24')
+    both = Listener(gw, '--monitor', '--json', ifname='eth2')
+    one = Listener(gw, '--trace', '-i', 'eth2', '--json', ifname='eth2')
+    with Translator(gw, 'eth2') as t2, Translator(gw) as t:
+        speak(t2, 1)
+        first = both.next()
+        speak(t, 2)
+        second = both.next()
+    assert [(e['interface'], e['v6']) for e in (first, second)] == [('eth2', address(1)), ('eth0', address(2))]
+    gw.unload(i='eth2')
+    assert both.next()['event'] == 'unloaded'
+    (line,) = one.end(1, 'nat64: eth2: unloaded\n')
+    assert (line['interface'], line['in']['src']) == ('eth2', address(1))
+    with Translator(gw) as t:
+        speak(t, 3)
+    assert both.next()['v6'] == address(3)
+    gw.unload()
+    both.end(1, 'nat64: eth2: unloaded\nnat64: eth0: unloaded\n')
+
+
+@pytest.mark.parametrize('what', ['--monitor', '--trace'])
+def test_lines_are_flushed(nat, what):
+    """Through a pipe, as to logger: each at once."""
+    h6, gw, _ = nat
+    listener = Listener(gw, what)
+    h6.run('ping', '-c', 1, embed('192.0.2.2'))
+    assert 'fc00:6::6' in listener.next(5)
+    listener.stop()
+
+
+@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize('what', ['--monitor', '--trace'])
+def test_signals(nat, what, sig):
+    assert Listener(nat[1], what).stop(sig) == []
+
+
+@pytest.mark.parametrize('busy', [False, True])
+def test_reader_gone(nat, busy):
+    """As with `| head`: it ends quietly, also when nothing happens."""
+    _, gw, _ = nat
+    trace = Listener(gw, '--trace')
+    if busy:
+        with Translator(gw) as t:
+            trace_many(t, 100)
+    trace.p.stdout.close()
+    assert trace.p.wait(10) == 0 and trace.p.stderr.read() == b''
+    with Translator(gw) as t:
+        assert lease(t, PACKETS)[0] == 0
+
+
+def test_full_disk(nat):
+    _, gw, _ = nat
+    with open('/dev/full', 'w', encoding='ascii') as full:
+        trace = Listener(gw, '--trace', stdout=full)
+    with Translator(gw) as t:
+        trace_many(t, 1)
+    assert trace.p.wait(10) == 1 and trace.p.stderr.read() == b'nat64: cannot write: No space left on device\n'
+
+
+@pytest.mark.parametrize('what', ['--monitor', '--trace'])
+def test_least_privilege(nat, what):
+    """CAP_SYS_ADMIN and nothing else, as all that looks; the commands that tell of what they do need no more either."""
+    _, gw, _ = nat
+    only = ['setpriv', '--bounding-set=-all,+sys_admin']
+    done = gw.nat64(what, rc=1, via=['setpriv', '--bounding-set=-sys_admin'])
+    assert re.fullmatch(r'nat64: eth0: .*CAP_SYS_ADMIN[^\n]*\n', done.stderr)
+    listener = Listener(gw, what, '--json', via=only)
+    with Translator(gw) as t:
+        speak(t, 1)
+    gw.nat64('-i', 'eth0', '--flush', via=only)
+    lines = listener.stop()
+    assert [e.get('event') for e in lines] == (['created', 'removed'] if what == '--monitor' else [None])
+
+
+BAD = {
+    'both': (['--monitor', '--trace'], 2, '--trace'),
+    'with status': (['--status', '--monitor'], 2, '--monitor'),
+    'with unload': (['-i', 'eth0', '-u', '--trace'], 2, '--trace'),
+    'metrics': (['--monitor', '--metrics'], 2, '--metrics'),
+    'argument': (['--monitor=eth0'], 2, '--monitor'),
+    'words': (['--monitor', 'eth0'], 2, 'eth0'),
+    'no such interface': (['--monitor', '-i', 'nosuch0'], 2, 'nosuch0'),
+    'nothing there': (['--monitor', '-i', 'eth1'], 1, 'nothing loaded on eth1'),
+    'name': (['--trace', 'www.example.org'], 2, 'www.example.org'),
+    'half an address': (['--trace', '10.0.1'], 2, '10.0.1'),
+    'host bits': (['--trace', '10.0.1.7/24'], 2, 'did you mean 10.0.1.0/24?'),
+    'host bits of IPv6': (['--trace', 'fc00::7/64'], 2, 'did you mean fc00::/64?'),
+    'length': (['--trace', 'fc00::/129'], 2, '0 to 128'),
+    'two addresses': (['--trace', 'fc00::1', '10.0.1.1'], 2, 'one address'),
+    'two protocols': (['--trace', 'tcp', 'udp'], 2, 'one protocol'),
+    'two ports': (['--trace', 'port', '1', 'port', '2'], 2, 'one port'),
+    'no port': (['--trace', 'port'], 2, 'port: which'),
+    'bad port': (['--trace', 'port', '65536'], 2, '65536'),
+    'port zero': (['--trace', 'port', '0'], 2, '0'),
+    'port of ICMP': (['--trace', 'icmp', 'port', '1'], 2, 'no ports'),
+    'long': (['--trace', 'fc00::1' + ' and' * 100], 2, 'too long'),
+    'empty': (['--trace', ''], 2, 'filter'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_bad_input(module_net, name):
+    argv, rc, says = BAD[name]
+    gw = module_net[1]
+    if not gw.loaded:
+        gw.load()
+    assert says in gw.nat64(*argv, rc=rc).stderr
+
+
+def test_nothing_loaded(net):
+    for what in '--monitor', '--trace':
+        assert net[1].nat64(what, rc=1).stderr == 'nat64: no translator is loaded\n'
+
+
+def test_json_names_are_documented():
+    """All names that the other tests have seen."""
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), '../dist/nat64.8'), encoding='utf-8') as f:
+        man = f.read()
+    for name in ('time', 'interface', 'event', 'v4', 'v6', 'type', 'last_seen', 'next', 'reason', 'count', 'seconds',
+                 'direction', 'in', 'out', 'verdict', 'host', 'src', 'dst', 'src_port', 'dst_port', 'protocol', 'icmp_type',
+                 'icmp_code', 'length', 'fragment', 'id', 'offset', 'more', 'pieces', 'segments'):
+        assert re.search(rf'^\.(It )?Cm .*\b{name}\b', man, re.M), name
+    for event in 'created', 'revived', 'expired', 'removed', 'pool-exhausted', 'unloaded', 'lost':
+        assert re.search(rf'^\.It Cm {event}\b', man, re.M), event

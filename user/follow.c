@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* follow.c - follows what happens in translators that are loaded
+ *
+ * One loop: it waits for records, for the reader of stdout, for a signal, and for a tick, when leases are renewed and the
+ * translators looked at. It never blocks in a write: a reader that is slow makes it lose records, which the kernel counts,
+ * but not its lease. */
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "follow.h"
+#include "listen.h"
+#include "state.h"
+#include "translator.h"
+
+#define TICK	    250	       /* milliseconds */
+#define ENOUGH	    (64 << 10) /* bytes that wait to be written: no more records are taken */
+#define WRITE_MAX   4096       /* bytes that a pipe with room for something has room for (PIPE_BUF) */
+#define FIXED_POLLS 2
+
+/* What a record takes of a ring, with its header; and how much of it is certainly used when there is no room for another. */
+#define RECORD_BYTES(size) (((size) + 8 + 7) & ~7UL)
+#define RING_FULL	   (NAT64_RING_BYTES - RECORD_BYTES(sizeof(struct nat64_trace)))
+
+struct follow;
+
+/* One translator */
+struct followed {
+	struct follow *follow;
+	struct link link;
+	struct translator t; /* of t.link, which is &link */
+	__u32 listen_id;     /* of the map by which we know it over reconfigurations */
+	struct listener listener;
+	bool open;
+	size_t taken;	   /* bytes of the ring, ever */
+	__u64 lost;	   /* records, of which is to be told */
+	size_t lost_after; /* when so much has been taken: what was in the ring when they were lost */
+};
+
+struct follow {
+	struct nl *nl;
+	const struct options *o;
+	enum nat64_ring ring;
+	struct followed *list;
+	size_t n;
+	struct pollfd *poll; /* signals, stdout, and the rings */
+	FILE *mem;	     /* lines to be written */
+	char *text;
+	size_t size;
+	size_t written; /* of them */
+	int err;
+};
+
+struct time_text time_text(__u64 boot)
+{
+	struct timespec now;
+	struct time_text text;
+	char zone[8] = "", day[32];
+	struct tm tm;
+	__s64 wall;
+	time_t s;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	wall = now.tv_sec * (__s64)NS_PER_SEC + now.tv_nsec - (__s64)(boottime() - boot);
+	s = wall / (__s64)NS_PER_SEC;
+	strftime(day, sizeof(day), "%FT%T", localtime_r(&s, &tm));
+	strftime(zone, sizeof(zone), "%z", &tm);
+	snprintf(text.s, sizeof(text.s), "%s.%06lld%.3s:%s", day, wall % (__s64)NS_PER_SEC / 1000, zone, zone + 3);
+	return text;
+}
+
+void follow_head(struct out *o, __u64 time, const char *interface)
+{
+	out_string(o, "time", "%s ", time_text(time).s);
+	out_string(o, "interface", "%s ", interface);
+}
+
+/* What follow.c itself has to say, in the stream, since that is where it matters. */
+static void print_own(struct followed *d, const char *event, const char *key, const char *fmt, unsigned long long value)
+{
+	struct follow *f = d->follow;
+	struct out out;
+
+	out_begin(&out, f->mem, f->o->json);
+	follow_head(&out, boottime(), d->link.name);
+	out_string(&out, "event", "%s", event);
+	if (key)
+		out_uint(&out, key, fmt, value);
+	out_text(&out, "\n");
+	out_end(&out);
+}
+
+static void tell_lost(struct followed *d)
+{
+	print_own(d, "lost", "count", " %llu", d->lost);
+	d->lost = 0;
+}
+
+static int take_record(void *data, void *record, size_t size)
+{
+	struct followed *d = data;
+	struct follow *f = d->follow;
+	const struct nat64_trace *t = record;
+	const struct nat64_event *e = record;
+	struct out out;
+
+	if (d->lost && d->taken >= d->lost_after)
+		tell_lost(d);
+	d->taken += RECORD_BYTES(size);
+	/* Both begin with the time. */
+	if (*(const __u64 *)record < d->listener.since)
+		return 0;
+	if (f->ring == NAT64_PACKETS && !trace_is_wanted(t, &f->o->filter))
+		return 0;
+	out_begin(&out, f->mem, f->o->json);
+	if (f->ring == NAT64_PACKETS)
+		trace_print(&out, d->link.name, t);
+	else
+		monitor_print(&out, d->link.name, e, size > sizeof(*e) ? (const char *)(e + 1) : "");
+	out_end(&out);
+	/* what the callback returns ends ring_buffer__consume(), after this record */
+	return f->size >= ENOUGH ? -ENOBUFS : 0;
+}
+
+/* Takes what there is, up to what is enough. Returns whether that was all. */
+static bool take_records(struct followed *d)
+{
+	__u64 lost = listener_lost(&d->listener);
+	bool all;
+
+	if (lost && !d->lost)
+		d->lost_after = d->taken + RING_FULL;
+	d->lost += lost;
+	all = ring_buffer__consume(d->listener.ring) >= 0;
+	if (d->lost && all)
+		tell_lost(d);
+	return all;
+}
+
+static __u32 map_id(int map)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(map, &info, &len) ? 0 : info.id;
+}
+
+static void followed_close(struct followed *d)
+{
+	if (d->open)
+		listener_close(&d->listener);
+	d->open = false;
+	translator_close(&d->t);
+}
+
+/* Starts to listen to d->t. */
+static int listen_to(struct followed *d)
+{
+	struct follow *f = d->follow;
+	int err;
+
+	d->listen_id = map_id(d->t.maps.listen);
+	if (d->t.maps.listen < 0 || d->t.maps.events < 0 || d->t.maps.packets < 0)
+		return msg_fail(-EPROTO,
+				"%s: the translator that is loaded is of another version of nat64 (load it again)",
+				d->link.name);
+	d->open = true;
+	err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter, take_record, d);
+	if (err == -EBUSY)
+		return msg_fail(err, "%s: another nat64 %s is listening, and only one can", d->link.name,
+				f->ring == NAT64_EVENTS ? "--monitor" : "--trace");
+	return err ? msg_fail(err, "%s: cannot listen: %s", d->link.name, strerror(-err)) : 0;
+}
+
+/* Adds the translator of a link; must: it is an error if it has none. */
+static int follow_add(struct follow *f, const struct link *link, bool must)
+{
+	struct followed *d = &f->list[f->n];
+	int err;
+
+	*d = (struct followed){ .follow = f, .link = *link };
+	err = must ? translator_open(f->nl, &d->link, &d->t) : translator_try(f->nl, &d->link, &d->t);
+	if (err == -ENOENT && !must) {
+		translator_close(&d->t);
+		return 0;
+	}
+	f->n++;
+	return err ? err : listen_to(d);
+}
+
+static int follow_start(struct follow *f, const struct link *link)
+{
+	struct link *links = NULL;
+	size_t n = 1;
+	int err = 0;
+
+	if (!link) {
+		err = link_list(f->nl, &links, &n);
+		if (err)
+			return msg_fail(err, "cannot list the interfaces: %s", nl_error(f->nl, err));
+	}
+	f->list = calloc(n ? n : 1, sizeof(*f->list));
+	f->poll = calloc(n + FIXED_POLLS, sizeof(*f->poll));
+	f->mem = open_memstream(&f->text, &f->size);
+	if (!f->list || !f->poll || !f->mem)
+		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	for (size_t i = 0; !err && i < n; i++)
+		err = follow_add(f, link ? link : &links[i], link);
+	if (!err && !f->n)
+		err = msg_fail(-ENOENT, "no translator is loaded");
+	free(links);
+	return err;
+}
+
+/* The translator has been unloaded, with its interface perhaps. */
+static void unloaded(struct followed *d)
+{
+	take_records(d);
+	if (d->follow->ring == NAT64_EVENTS)
+		print_own(d, "unloaded", NULL, NULL, 0);
+	msg_note("%s: unloaded", d->link.name);
+	followed_close(d);
+}
+
+/* Other programs are there: after a reconfiguration they use the same maps. */
+static int replaced(struct followed *d)
+{
+	struct translator t;
+	int err = translator_try(d->follow->nl, &d->link, &t);
+
+	if (err == -ENOENT) {
+		unloaded(d);
+		err = 0;
+	} else if (!err && map_id(t.maps.listen) == d->listen_id) {
+		memcpy(d->t.hook, t.hook, sizeof(t.hook));
+	} else if (!err) {
+		take_records(d);
+		followed_close(d);
+		d->t = t;
+		return listen_to(d);
+	}
+	translator_close(&t);
+	return err;
+}
+
+/* Is it still there, and do we still listen to it? */
+static int look_after(struct followed *d)
+{
+	struct tc_hook hook[NAT64_WAYS];
+	struct nl *nl = d->follow->nl;
+	int err = 0;
+	__u64 gap;
+
+	for (int way = 0; !err && way < NAT64_WAYS; way++)
+		err = tc_hook_find(nl, &d->link, way, &hook[way]);
+	if (err && err != -ENODEV)
+		return msg_fail(err, "%s: cannot list its filters: %s", d->link.name, nl_error(nl, err));
+	if (err || !hook[NAT64_6TO4].ours || !hook[NAT64_4TO6].ours) {
+		unloaded(d);
+		return 0;
+	}
+	if (hook[NAT64_6TO4].prog_id != d->t.hook[NAT64_6TO4].prog_id ||
+	    hook[NAT64_4TO6].prog_id != d->t.hook[NAT64_4TO6].prog_id)
+		err = replaced(d);
+	if (err || !d->open)
+		return err;
+	err = listener_renew(&d->listener, &gap);
+	if (err)
+		return msg_fail(err, "%s: was stopped for too long, and somebody else is listening now", d->link.name);
+	if (gap) {
+		take_records(d);
+		print_own(d, "lost", "seconds", " all of %llu s", gap / NS_PER_SEC + 1);
+	}
+	return 0;
+}
+
+/* Writes as much as certainly does not block. */
+static int write_some(struct follow *f)
+{
+	size_t left = f->size - f->written;
+	ssize_t n = write(STDOUT_FILENO, f->text + f->written, left < WRITE_MAX ? left : WRITE_MAX);
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	f->written += n;
+	if (f->written < f->size)
+		return 0;
+	rewind(f->mem);
+	fflush(f->mem);
+	f->size = f->written = 0;
+	return 0;
+}
+
+/* One turn of the loop; 1: the end has come. */
+static int follow_turn(struct follow *f, __u64 *tick)
+{
+	struct pollfd *out = &f->poll[1], *rings = &f->poll[FIXED_POLLS];
+	__u64 now = boottime(), next = *tick + TICK * 1000000ULL;
+	bool any = false;
+	int err = 0;
+
+	out->events = f->size ? POLLOUT : 0;
+	for (size_t i = 0; i < f->n; i++) {
+		rings[i].fd = f->list[i].open && f->size < ENOUGH ? ring_buffer__epoll_fd(f->list[i].listener.ring)
+								  : -1;
+		rings[i].events = POLLIN;
+	}
+	if (poll(f->poll, f->n + FIXED_POLLS, now < next ? (int)((next - now) / 1000000 + 1) : 0) < 0)
+		return errno == EINTR ? 0 : msg_fail(-errno, "cannot wait: %s", strerror(errno));
+	if (f->poll[0].revents)
+		return 1;
+	if (out->revents & (POLLERR | POLLHUP) && !(out->revents & POLLOUT))
+		return 1;
+	if (out->revents & POLLNVAL)
+		return msg_fail(-EBADF, "cannot write: %s", strerror(EBADF));
+	if (f->size && out->revents)
+		err = write_some(f);
+	if (err)
+		return err == -EPIPE ? 1 : msg_fail(err, "cannot write: %s", strerror(-err));
+	for (size_t i = 0; i < f->n && f->size < ENOUGH; i++)
+		if (rings[i].revents)
+			take_records(&f->list[i]);
+	if (boottime() >= next) {
+		*tick = boottime();
+		for (size_t i = 0; !err && i < f->n; i++)
+			err = f->list[i].open ? look_after(&f->list[i]) : 0;
+	}
+	for (size_t i = 0; i < f->n; i++)
+		any |= f->list[i].open;
+	return err ? err : any ? 0 : -ENOENT;
+}
+
+/* Writes what there is, as long as the reader takes it at once. */
+static void follow_end(struct follow *f)
+{
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+
+	bool more = f->mem && f->poll[1].fd == STDOUT_FILENO;
+
+	while (more) {
+		more = false;
+		for (size_t i = 0; i < f->n; i++)
+			if (f->list[i].open)
+				more |= f->size >= ENOUGH || !take_records(&f->list[i]);
+		while (f->size && poll(&out, 1, TICK) == 1 && !write_some(f))
+			;
+		more &= !f->size;
+	}
+	for (size_t i = 0; i < f->n; i++)
+		followed_close(&f->list[i]);
+	if (f->mem)
+		fclose(f->mem);
+	free(f->text);
+	free(f->list);
+	free(f->poll);
+}
+
+int follow(struct nl *nl, const struct link *link, const struct options *o)
+{
+	struct follow f = { .nl = nl, .o = o, .ring = o->action == ACTION_MONITOR ? NAT64_EVENTS : NAT64_PACKETS };
+	__u64 tick = boottime();
+	sigset_t end;
+	int err, signals;
+
+	libbpf_set_print(NULL); /* what fails, we say */
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&end);
+	sigaddset(&end, SIGINT);
+	sigaddset(&end, SIGTERM);
+	sigaddset(&end, SIGHUP);
+	sigprocmask(SIG_BLOCK, &end, NULL);
+	signals = signalfd(-1, &end, SFD_CLOEXEC);
+	err = signals < 0 ? msg_fail(-errno, "cannot wait for signals: %s", strerror(errno)) : follow_start(&f, link);
+	if (!err) {
+		f.poll[0] = (struct pollfd){ .fd = signals, .events = POLLIN };
+		f.poll[1] = (struct pollfd){ .fd = STDOUT_FILENO };
+	}
+	while (!err)
+		err = follow_turn(&f, &tick);
+	follow_end(&f);
+	if (signals >= 0)
+		close(signals);
+	return err > 0 ? 0 : err;
+}

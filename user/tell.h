@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* tell.h - tells who listens (--monitor) of mappings that a command has changed
+ *
+ * Only a BPF program can write to the ring buffer: so one is run that does nothing else. */
+#ifndef NAT64_TELL_H
+#define NAT64_TELL_H
+
+#include <stddef.h>
+
+#include "load.h"
+
+struct tells {
+	struct told *list;
+	size_t n;
+};
+
+/* Is anybody listening? */
+bool tell_wanted(const struct loaded *maps);
+
+/* Adds an event. Why: the reason, a string that stays, or "". Out of memory it is forgotten. */
+void tells_add(struct tells *t, enum nat64_event_kind kind, __be32 v4, const union nat64_v6 *v6, bool is_static,
+	       const char *why);
+
+void tells_free(struct tells *t);
+
+/* Tells of them all, in order, and frees the list. What does not get through is counted as lost. */
+void tells_send(struct tells *t, const struct loaded *maps);
+
+#endif
