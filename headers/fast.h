@@ -113,8 +113,7 @@ static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
 	__u8 doff;
 
 	if (!skb->gso_size)
-		return IP6_HEADER + p->l4_len <=
-		       (p->df || cfg.lowest_ipv6_mtu > cfg.mtu ? cfg.mtu : cfg.lowest_ipv6_mtu);
+		return IP6_HEADER + p->l4_len <= (p->df ? cfg.mtu : cfg.cut_mtu);
 	return p->df && p->proto == IPPROTO_TCP && pkt_load(skb, p->l4_off + 12, &doff, 1) == NAT64_PASS &&
 	       IP6_HEADER + (doff >> 4) * 4 + skb->gso_size <= cfg.mtu;
 }
