@@ -215,17 +215,20 @@ struct nat64_filter {
 
 struct nat64_listen {
 	struct nat64_lease lease[NAT64_RINGS];
-	__u64 exhausted; /* when that the pool is was last told */
+	__u64 exhausted; /* time of the last NAT64_EVENT_EXHAUSTED, CLOCK_BOOTTIME, nanoseconds */
 	struct nat64_filter filter;
 };
 
-/* What happens to a mapping. X(enumerator, name) */
-#define NAT64_EVENT_KINDS(X)                                                                                          \
-	X(CREATED, "created")	       /* a host got an address */                                                    \
-	X(REVIVED, "revived")	       /* a host that was idle for the time-out is back, and has its address again */ \
-	X(EXPIRED, "expired")	       /* and one that is not lost its address to another host */                     \
-	X(REMOVED, "removed")	       /* by a command */                                                             \
-	X(EXHAUSTED, "pool-exhausted") /* a host got none; told once a second at most */
+/* What happens to a mapping: a host got an address; has it again, after it was idle for the time-out; lost it to another
+ * host, after that; lost it by a command. Or a host got none. X(enumerator, name) */
+/* clang-format off */
+#define NAT64_EVENT_KINDS(X) \
+	X(CREATED,	"created") \
+	X(REVIVED,	"revived") \
+	X(EXPIRED,	"expired") \
+	X(REMOVED,	"removed") \
+	X(EXHAUSTED,	"pool-exhausted")
+/* clang-format on */
 
 enum nat64_event_kind {
 #define X(id, name) NAT64_EVENT_##id,
