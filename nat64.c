@@ -44,6 +44,7 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos), .in_file = true },
 	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
 	  .in_file = true },
+	{ 0, "fast", NULL, "past netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
 	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, FIELD(config) },
 	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, FIELD(restore) },
 	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
@@ -103,6 +104,17 @@ static void hold_signals(void)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 }
 
+/* What --fast left on other interfaces when its own was removed. Is there nothing more to be said? */
+static bool clean(struct nl *nl, const struct options *o, int *ret)
+{
+	bool found;
+
+	*ret = setup_clean(nl, &found) ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (found && *ret == EXIT_SUCCESS)
+		msg_note("-i %s: no such interface; removed what --fast had left for one that is gone", o->interface);
+	return found;
+}
+
 static int act(struct nl *nl, const struct link *link, const struct options *o)
 {
 	switch (o->action) {
@@ -138,7 +150,7 @@ static bool is_for_all(enum action action)
 static int run(struct nl *nl, const struct options *o)
 {
 	struct link link;
-	int err;
+	int err, ret;
 
 	err = nl_open(nl);
 	if (err)
@@ -146,12 +158,17 @@ static int run(struct nl *nl, const struct options *o)
 	if (is_for_all(o->action) && !*o->interface)
 		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = link_find(nl, o->interface, &link);
+	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
+		return ret;
 	if (err == -ENODEV)
 		return msg_fail(err, "-i %s: no such interface", o->interface), EXIT_USAGE;
 	if (err)
 		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
 	if (o->action == ACTION_LOAD && link.flags & IFF_LOOPBACK)
 		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
+	if (o->action == ACTION_LOAD && o->fast && link.l3)
+		return msg_fail(-EINVAL, "--fast: not on -i %s, which is no Ethernet interface", o->interface),
+		       EXIT_USAGE;
 	if (!is_for_all(o->action) && o->action != ACTION_MAPPINGS)
 		hold_signals();
 	return act(nl, &link, o) ? EXIT_FAILURE : EXIT_SUCCESS;

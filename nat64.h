@@ -11,6 +11,7 @@
  * /etc/iproute2/rt_protos uses. */
 #define NAT64_TC_HANDLE	  0x64
 #define NAT64_TC_PRIORITY 64
+#define NAT64_TC_FAST	  0x80000000 /* in the handle of nat64_fast: with the index of the translator's interface */
 #define NAT64_RT_PROTOCOL 64
 #define NAT64_PROG_6TO4	  "nat64_6to4" /* tc ingress */
 #define NAT64_PROG_4TO6	  "nat64_4to6" /* tc egress */
@@ -49,7 +50,7 @@ struct nat64_config {
 	__be32 v4_prefix;	  /* the pool, host bits are zero */
 	__be32 v4_mask;
 	__u32 v4_len;  /* 8 to 31 */
-	__u32 ifindex; /* the interface that faces the IPv6 hosts */
+	__u32 ifindex; /* the interface that faces the IPv6 hosts; other versions of nat64 look for it here, too */
 	__u32 mtu;     /* its MTU when loaded, bytes */
 	__u64 timeout; /* a mapping idle for longer is dead (jiffies) */
 	__u32 hz;      /* jiffies in a second */

@@ -258,7 +258,7 @@ static int look_after(struct followed *d)
 	__u64 gap;
 
 	for (int way = 0; !err && way < NAT64_WAYS; way++)
-		err = tc_hook_find(nl, &d->link, way, &hook[way]);
+		err = tc_hook_find(nl, &(struct tc_place){ &d->link, way, d->link.index }, &hook[way]);
 	if (err && err != -ENODEV)
 		return msg_fail(err, "%s: cannot list its filters: %s", d->link.name, nl_error(nl, err));
 	if (err || !hook[NAT64_6TO4].ours || !hook[NAT64_4TO6].ours) {

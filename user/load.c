@@ -4,6 +4,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -310,6 +311,7 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	if (!skel)
 		return reason(why, -errno, "cannot open the BPF programs: %s", strerror(errno));
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
+	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	err = set_sizes(skel, o);
 	if (!err) {
 		*inherit = inheritance(skel, cfg, old);
@@ -353,6 +355,37 @@ struct loaded programs_maps(const struct nat64_bpf *programs)
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way)
 {
 	return bpf_program__fd(way == NAT64_6TO4 ? programs->progs.nat64_6to4 : programs->progs.nat64_4to6);
+}
+
+int programs_fast_fd(const struct nat64_bpf *programs)
+{
+	return bpf_program__fd(programs->progs.nat64_fast);
+}
+
+int program_owner(int fd, unsigned int *ifindex)
+{
+	const size_t offset = offsetof(struct nat64_bpf__rodata, cfg) + offsetof(struct nat64_config, ifindex);
+	struct loaded maps = LOADED_NONE;
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+	int err = loaded_maps(&maps, fd);
+	char *data = NULL;
+	__u32 zero = 0;
+
+	if (err)
+		goto out;
+	err = -ENOENT;
+	if (maps.config < 0 || bpf_obj_get_info_by_fd(maps.config, &info, &len) ||
+	    info.value_size < offset + sizeof(*ifindex))
+		goto out;
+	data = malloc(info.value_size);
+	err = !data ? -ENOMEM : bpf_map_lookup_elem(maps.config, &zero, data) ? -errno : 0;
+	if (!err)
+		memcpy(ifindex, data + offset, sizeof(*ifindex));
+out:
+	free(data);
+	loaded_close(&maps);
+	return err;
 }
 
 static unsigned long long memlock(const struct bpf_map *map)

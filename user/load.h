@@ -50,6 +50,11 @@ void programs_close(struct nat64_bpf *programs);
 struct loaded programs_maps(const struct nat64_bpf *programs);
 
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way);
+int programs_fast_fd(const struct nat64_bpf *programs);
+
+/* The index of the interface of the translator that a program belongs to, of this or another version of nat64. 0, or a
+ * negative errno; -ENOENT: it is none. */
+int program_owner(int fd, unsigned int *ifindex);
 
 /* The memory that the state maps take, in bytes; 0 if the kernel does not tell. */
 unsigned long long programs_memory(const struct nat64_bpf *programs);

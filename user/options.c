@@ -408,6 +408,7 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.tos = o->tos.value,
 		.set_tclass = o->tclass.set,
 		.tclass = o->tclass.value,
+		.fast = o->fast,
 		.has_static = statics_outside(&o->statics, &o->v4_prefix) > 0,
 	};
 	if (getrandom(&cfg->seed, sizeof(cfg->seed), GRND_NONBLOCK) < 0)

@@ -50,6 +50,7 @@ struct options {
 	struct octet tos;
 	struct octet tclass;
 	bool wkp_strict;
+	bool fast;
 	struct statics statics; /* sorted by IPv4 address */
 	struct address delete;
 	struct nat64_filter filter; /* of what to trace */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "fast.h"
 #include "load.h"
 #include "reconcile.h"
 #include "route.h"
@@ -17,11 +18,14 @@ struct setup {
 	const struct link *link;
 	const struct options *o;
 
+	struct tc_place place[NAT64_WAYS];
+
 	/* found */
 	enum tc_qdisc qdisc;
 	struct tc_hook hook[NAT64_WAYS];
 	struct routes routes;
 	struct loaded loaded;
+	struct fast fast; /* and wanted */
 
 	/* wanted */
 	enum tc_kind kind;
@@ -52,7 +56,7 @@ static bool is_clsact_ours(const struct setup *s)
 	return s->clsact_made || s->hook[NAT64_6TO4].made_clsact || s->hook[NAT64_4TO6].made_clsact;
 }
 
-/* How to attach: as what is there, or beside the filters of a clsact qdisc, that their order is kept, or else by tcx. */
+/* How to attach: as what is there, or beside the filters of a clsact qdisc, so that their order is kept, or by tcx. */
 static enum tc_kind kind_wanted(const struct setup *s)
 {
 	for (int way = 0; way < NAT64_WAYS; way++)
@@ -66,8 +70,10 @@ static int find_hooks(struct setup *s)
 	int err = tc_qdisc_find(s->nl, s->link, &s->qdisc);
 	struct reason why = { "" };
 
-	for (int way = 0; !err && way < NAT64_WAYS; way++)
-		err = tc_hook_find(s->nl, s->link, way, &s->hook[way]);
+	for (int way = 0; !err && way < NAT64_WAYS; way++) {
+		s->place[way] = (struct tc_place){ s->link, way, s->link->index };
+		err = tc_hook_find(s->nl, &s->place[way], &s->hook[way]);
+	}
 	s->kind = kind_wanted(s);
 	if (err == -EPERM && check_capabilities(TASK_TELL, &why))
 		return msg_fail(err, "%s: %s", s->link->name, why.text);
@@ -92,6 +98,23 @@ static int check_filters(const struct setup *s)
 	return 0;
 }
 
+/* Programs for --fast, of this translator or of nobody, and where they are to be. Without --fast, and with nothing
+ * loaded, there may be something of nobody's only, for which it is not worth to fail. */
+static int find_fast(struct setup *s)
+{
+	bool wanted = s->o && s->o->fast;
+	struct reason why = { "" }, missing = { "" };
+	int err = fast_find(s->nl, s->link, wanted, &s->fast, &why);
+
+	if (err == -EPERM && s->o && !wanted && !is_loaded(s)) {
+		fast_free(&s->fast);
+		return 0;
+	}
+	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
+		why = missing;
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
 /* Everything that can be known to fail before anything is changed. */
 static int check(struct setup *s)
 {
@@ -107,6 +130,9 @@ static int check(struct setup *s)
 		return err;
 	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
 		return msg_fail(-EPERM, "%s: %s", name, why.text);
+	err = find_fast(s);
+	if (err)
+		return err;
 	err = check_addresses(s->nl, s->link, s->o, &why);
 	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, &why);
 	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, &why);
@@ -234,14 +260,14 @@ static int add_routes(struct setup *s)
 	return 0;
 }
 
-static int attach(struct setup *s, enum nat64_way way)
+static int attach(struct setup *s, int way)
 {
 	const struct tc_hook *hook = &s->hook[way];
 	int fd = programs_fd(s->programs, way);
 	int err;
 
-	err = hook->ours ? tc_replace(s->nl, s->link, way, hook->kind, fd, is_clsact_ours(s), s->loaded.program[way])
-			 : tc_attach(s->nl, s->link, way, s->kind, fd, is_clsact_ours(s));
+	err = hook->ours ? tc_replace(s->nl, &s->place[way], hook->kind, fd, is_clsact_ours(s), s->loaded.program[way])
+			 : tc_attach(s->nl, &s->place[way], s->kind, fd, is_clsact_ours(s));
 	if (err == -ENOENT && s->kind == TC_CLSACT)
 		return msg_fail(err, "%s: the kernel has no BPF filters for tc (CONFIG_NET_CLS_BPF)", s->link->name);
 	if (err)
@@ -249,6 +275,22 @@ static int attach(struct setup *s, enum nat64_way way)
 				nl_error(s->nl, err));
 	s->attached[way] = true;
 	return 0;
+}
+
+static int attach_fast(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = s->o->fast ? fast_attach(s->nl, &s->fast, programs_fast_fd(s->programs), &why) : 0;
+
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
+static int remove_fast(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = fast_remove(s->nl, &s->fast, &why);
+
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
 static void undone(const struct setup *s, const char *what, int err)
@@ -260,16 +302,18 @@ static void undone(const struct setup *s, const char *what, int err)
 /* Back to what was there before, in reverse. */
 static void undo(struct setup *s)
 {
+	if (s->o->fast)
+		fast_undo(s->nl, &s->fast, programs_fast_fd(s->programs));
 	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
 		const struct tc_hook *hook = &s->hook[way];
 		int fd = programs_fd(s->programs, way);
 
 		if (s->attached[way] && hook->ours)
 			undone(s, tc_hook_name(way),
-			       tc_replace(s->nl, s->link, way, hook->kind, s->loaded.program[way], hook->made_clsact,
+			       tc_replace(s->nl, &s->place[way], hook->kind, s->loaded.program[way], hook->made_clsact,
 					  fd));
 		else if (s->attached[way])
-			undone(s, tc_hook_name(way), tc_detach(s->nl, s->link, way, s->kind, fd));
+			undone(s, tc_hook_name(way), tc_detach(s->nl, &s->place[way], s->kind, fd));
 	}
 	if (s->frozen)
 		undone(s, "rest of the pool", state_thaw(&s->loaded));
@@ -317,9 +361,9 @@ static int remove_routes(struct setup *s, const struct wanted *wanted)
 	return first;
 }
 
-static int detach(struct setup *s, enum nat64_way way, enum tc_kind kind)
+static int detach(struct setup *s, int way, enum tc_kind kind)
 {
-	int err = tc_detach(s->nl, s->link, way, kind, s->loaded.program[way]);
+	int err = tc_detach(s->nl, &s->place[way], kind, s->loaded.program[way]);
 
 	return err ? msg_fail(err, "%s: cannot detach from the %s hook: %s", s->link->name, tc_hook_name(way),
 			      nl_error(s->nl, err))
@@ -366,6 +410,21 @@ static int remove_programs(struct setup *s)
 	return err ? err : remove_filters(s);
 }
 
+/* Where the program for --fast is now */
+static void tell_fast(const struct setup *s)
+{
+	bool some = false;
+
+	for (size_t i = 0; i < s->fast.n; i++) {
+		if (!s->fast.list[i].attached)
+			continue;
+		msg_info("  %-13s %s", some ? "" : "fast", s->fast.list[i].place.link->name);
+		some = true;
+	}
+	if (s->o->fast && !some)
+		msg_note("--fast: no other Ethernet interface has an IPv4 address; run nat64 again when one has");
+}
+
 /* What is loaded now, for -v */
 static void tell(const struct setup *s)
 {
@@ -382,6 +441,7 @@ static void tell(const struct setup *s)
 	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->wanted.route[ROUTE_POOL].mtu);
 	msg_info("  mappings      %s, %llu kB of memory", s->inherit == INHERIT_NOTHING ? "none yet" : "kept",
 		 (programs_memory(s->programs) + 1023) / 1024);
+	tell_fast(s);
 	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
 }
 
@@ -412,12 +472,14 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	err = err ? err : finish_state(&s);
 	err = err ? err : attach(&s, NAT64_6TO4);
 	err = err ? err : attach(&s, NAT64_4TO6);
+	err = err ? err : attach_fast(&s);
 	if (err) {
 		undo(&s);
 		goto out;
 	}
 	tells_send(&s.tells, &s.maps);
 	change_state(&s);
+	remove_fast(&s);
 	remove_old_filters(&s);
 	remove_routes(&s, &s.wanted);
 	tell_lost(&s);
@@ -425,6 +487,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	tell(&s);
 out:
 	tells_free(&s.tells);
+	fast_free(&s.fast);
 	reconcile_free(&s.reconcile);
 	programs_close(s.programs);
 	loaded_close(&s.loaded);
@@ -456,22 +519,44 @@ int setup_unload(struct nl *nl, const struct link *link)
 	err = find_hooks(&s);
 	if (err)
 		return err;
+	err = find_fast(&s);
+	if (err)
+		goto out;
 	err = open_tcx(&s, &why);
 	err = err ? err : routes_find(nl, link, NULL, &s.routes, &why);
 	if (err) {
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
 	}
-	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs) {
+	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs && !s.fast.n) {
 		err = msg_fail(-ENOENT, "nothing loaded on %s", link->name);
 		goto out;
 	}
-	err = remove_routes(&s, NULL);
+	err = remove_fast(&s);
+	err = err ? err : find_hooks(&s); /* among them may have been filters on this very interface */
+	err = err ? err : remove_routes(&s, NULL);
 	err = err ? err : remove_programs(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
 out:
+	fast_free(&s.fast);
 	loaded_close(&s.loaded);
 	routes_free(&s.routes);
 	return err;
+}
+
+int setup_clean(struct nl *nl, bool *found)
+{
+	struct reason why = { "" };
+	struct fast fast;
+	int err;
+
+	*found = false;
+	if (check_capabilities(TASK_UNLOAD, &why) || check_capabilities(TASK_TELL, &why))
+		return 0; /* nothing is found by those who may not look */
+	err = fast_find(nl, NULL, false, &fast, &why);
+	*found = err || fast.n;
+	err = err ? err : fast_remove(nl, &fast, &why);
+	fast_free(&fast);
+	return err ? msg_fail(err, "%s", why.text) : 0;
 }

@@ -15,4 +15,8 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o);
  * -ENOENT: there was nothing. */
 int setup_unload(struct nl *nl, const struct link *link);
 
+/* Takes away what --fast attached to other interfaces for a translator whose own interface is gone, if this process may
+ * see it. 0, or a negative errno after having said why; *found: there was something, or such an error. */
+int setup_clean(struct nl *nl, bool *found);
+
 #endif

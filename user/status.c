@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "fast.h"
 #include "out.h"
 #include "state.h"
 #include "static.h"
@@ -32,6 +33,8 @@ struct status {
 	__u32 program[NAT64_WAYS]; /* ids */
 	enum tc_kind attached;
 	time_t since;
+	char (*fast)[IF_NAMESIZE]; /* interfaces with the program for --fast */
+	size_t n_fast;
 	struct prefix6 *allowed;
 	size_t n_allowed;
 	struct statics statics;
@@ -41,6 +44,7 @@ struct status {
 
 static void status_free(struct status *s)
 {
+	free(s->fast);
 	free(s->allowed);
 	statics_free(&s->statics);
 }
@@ -116,6 +120,25 @@ static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 static time_t wall_clock(__u64 boot)
 {
 	return time(NULL) - (time_t)((boottime() - boot) / NS_PER_SEC);
+}
+
+static int get_fast(struct nl *nl, const struct link *link, struct status *s)
+{
+	const struct fast_program *p;
+	struct reason why = { "" };
+	struct fast fast;
+	size_t i = 0;
+	int err = fast_find(nl, link, false, &fast, &why);
+
+	if (err)
+		msg_fail(err, "%s: %s", link->name, why.text);
+	s->fast = err ? NULL : calloc(fast.n + 1, sizeof(*s->fast));
+	if (!err && !s->fast)
+		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	while (!err && (p = fast_next(&fast, link->index, &i)))
+		memcpy(s->fast[s->n_fast++], p->place.link->name, sizeof(*s->fast));
+	fast_free(&fast);
+	return err;
 }
 
 static int status_get(const struct translator *t, struct status *s)
@@ -197,6 +220,22 @@ static void print_config(struct out *o, const struct status *s)
 	print_octet(o, "tclass", "traffic class", cfg->set_tclass, cfg->tclass);
 }
 
+static void print_fast(struct out *o, const struct status *s)
+{
+	if (!s->cfg.fast) {
+		out_null(o, "fast");
+		return;
+	}
+	out_text(o, "  fast              %s", s->n_fast ? "" : "on no interface");
+	out_array(o, "fast");
+	for (size_t i = 0; i < s->n_fast; i++) {
+		out_text(o, "%s", i ? ", " : "");
+		out_string(o, NULL, "%s", s->fast[i]);
+	}
+	out_close(o);
+	out_text(o, "\n");
+}
+
 static void print_programs(struct out *o, const struct status *s)
 {
 	struct utsname uts = { 0 };
@@ -255,6 +294,7 @@ static void print_status(struct out *o, const struct status *s)
 	out_string(o, "interface", "%s\n", s->interface);
 	out_uint(o, "ifindex", NULL, s->index);
 	print_config(o, s);
+	print_fast(o, s);
 	print_programs(o, s);
 	print_mappings(o, s);
 	for (int way = 0; way < NAT64_WAYS; way++)
@@ -396,6 +436,8 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 	}
 	*all = more;
 	err = status_get(&t, &more[(*n)++]);
+	if (!err && t.cfg.fast)
+		err = get_fast(nl, link, &more[*n - 1]);
 out:
 	translator_close(&t);
 	return err;

@@ -8,9 +8,11 @@
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "load.h"
 #include "tc.h"
 #include "tcx.h"
 
@@ -24,9 +26,10 @@ static const struct hook {
 	const char *program;
 	enum tcx_hook tcx;
 	__u32 parent; /* of clsact */
-} HOOKS[NAT64_WAYS] = {
-	[NAT64_6TO4] = { "ingress", NAT64_PROG_6TO4, TCX_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) },
-	[NAT64_4TO6] = { "egress", NAT64_PROG_4TO6, TCX_EGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS) },
+} HOOKS[] = {
+	[TC_6TO4] = { "ingress", NAT64_PROG_6TO4, TCX_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) },
+	[TC_4TO6] = { "egress", NAT64_PROG_4TO6, TCX_EGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_EGRESS) },
+	[TC_FAST] = { "ingress", NAT64_PROG_FAST, TCX_INGRESS, TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS) },
 };
 
 struct qdisc_search {
@@ -43,8 +46,16 @@ struct seen_filter {
 };
 
 struct filter_search {
-	const struct hook *hook;
+	const struct tc_place *place;
 	struct tc_hook found;
+};
+
+/* Owners of programs for --fast, and translators */
+struct owners {
+	size_t n; /* first two: a dump that starts again resets them alone */
+	bool translator;
+	unsigned int *list;
+	bool failed;
 };
 
 static int kind_attr(const struct nlattr *attr, void *data)
@@ -128,69 +139,90 @@ static int filter_attr(const struct nlattr *attr, void *data)
 	return MNL_CB_OK;
 }
 
+static __u32 handle_of(const struct tc_place *place)
+{
+	return place->program == TC_FAST ? NAT64_TC_FAST | place->owner : NAT64_TC_HANDLE;
+}
+
+/* Is it the name of a filter with this program? */
+static bool is_named(const char *name, enum tc_program program, bool *made_clsact)
+{
+	size_t n = strlen(HOOKS[program].program);
+
+	if (strncmp(name, HOOKS[program].program, n) || (name[n] && strcmp(name + n, MADE_CLSACT)))
+		return false;
+	*made_clsact |= name[n];
+	return true;
+}
+
+/* The kernel wants filters of one priority to be of one kind and protocol. */
+static bool is_bpf(const struct tcmsg *tcm, const struct seen_filter *seen)
+{
+	return !strcmp(seen->kind, "bpf") && (tcm->tcm_info & 0xffff) == htons(ETH_P_ALL);
+}
+
 static void filter_answer(const struct nlmsghdr *msg, void *data)
 {
 	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
 	struct seen_filter seen = { .kind = "", .name = "" };
 	struct filter_search *s = data;
+	const struct hook *hook = &HOOKS[s->place->program];
 	struct tc_hook *found = &s->found;
-	size_t n = strlen(s->hook->program);
 
 	mnl_attr_parse(msg, sizeof(*tcm), filter_attr, &seen);
 	if (seen.chain || tcm->tcm_info >> 16 != NAT64_TC_PRIORITY) {
 		found->others++;
-	} else if (strcmp(seen.kind, "bpf") || (tcm->tcm_info & 0xffff) != htons(ETH_P_ALL)) {
-		/* The kernel wants filters of one priority to be of one kind and protocol. */
+	} else if (!is_bpf(tcm, &seen)) {
 		found->others++;
 		reason(&found->foreign, 0, "a filter of kind %s has priority %d on the %s hook, where nat64 must be",
-		       seen.kind, NAT64_TC_PRIORITY, s->hook->name);
+		       seen.kind, NAT64_TC_PRIORITY, hook->name);
 	} else if (!tcm->tcm_handle) {
 		/* Not a filter, but the list of those with this priority: ours, perhaps. */
-	} else if (tcm->tcm_handle != NAT64_TC_HANDLE) {
+	} else if (tcm->tcm_handle != handle_of(s->place)) {
 		found->others++;
-	} else if (!strncmp(seen.name, s->hook->program, n) && (!seen.name[n] || !strcmp(seen.name + n, MADE_CLSACT))) {
+		for (size_t i = 0; i < sizeof(HOOKS) / sizeof(*HOOKS); i++)
+			is_named(seen.name, i, &found->made_clsact);
+	} else if (is_named(seen.name, s->place->program, &found->made_clsact)) {
 		found->ours = found->filter = true;
 		found->kind = TC_CLSACT;
-		found->made_clsact = seen.name[n];
 		found->prog_id = seen.prog_id;
 	} else {
 		found->others++;
 		reason(&found->foreign, 0,
 		       "the filter %s, not of nat64, has priority %d and handle 0x%x on the %s hook, where nat64 must be",
-		       seen.name, NAT64_TC_PRIORITY, NAT64_TC_HANDLE, s->hook->name);
+		       seen.name, NAT64_TC_PRIORITY, tcm->tcm_handle, hook->name);
 	}
 }
 
-static struct nlmsghdr *filter_request(struct nl *nl, const struct link *link, enum nat64_way way, __u16 type,
-				       __u16 flags)
+static struct nlmsghdr *filter_request(struct nl *nl, const struct tc_place *place, __u16 type, __u16 flags)
 {
 	struct nlmsghdr *msg;
 	struct tcmsg *tcm;
 
 	msg = nl_request(nl, type, flags, sizeof(*tcm), &tcm);
-	tcm->tcm_ifindex = link->index;
-	tcm->tcm_parent = HOOKS[way].parent;
+	tcm->tcm_ifindex = place->link->index;
+	tcm->tcm_parent = HOOKS[place->program].parent;
 	if (type == RTM_GETTFILTER)
 		return msg;
-	tcm->tcm_handle = NAT64_TC_HANDLE;
+	tcm->tcm_handle = handle_of(place);
 	tcm->tcm_info = TC_H_MAKE(NAT64_TC_PRIORITY << 16, htons(ETH_P_ALL));
 	mnl_attr_put_strz(msg, TCA_KIND, "bpf");
 	return msg;
 }
 
-static int find_filter(struct nl *nl, const struct link *link, enum nat64_way way, struct tc_hook *hook)
+static int find_filter(struct nl *nl, const struct tc_place *place, struct tc_hook *hook)
 {
-	struct filter_search s = { .hook = &HOOKS[way] };
+	struct filter_search s = { .place = place };
 	int err;
 
-	filter_request(nl, link, way, RTM_GETTFILTER, NLM_F_DUMP);
+	filter_request(nl, place, RTM_GETTFILTER, NLM_F_DUMP);
 	err = nl_talk(nl, filter_answer, &s, sizeof(s));
 	*hook = s.found;
 	return err;
 }
 
-/* Is the program of this id ours? 1, 0, or a negative errno. */
-static int is_ours(__u32 id, const char *name)
+/* Which program of ours this id is; with *owner for TC_FAST. -ENOENT: none. */
+static int identify(__u32 id, enum tc_program *program, unsigned int *owner)
 {
 	struct bpf_prog_info info = { 0 };
 	__u32 len = sizeof(info);
@@ -198,54 +230,117 @@ static int is_ours(__u32 id, const char *name)
 	int err;
 
 	if (fd < 0)
-		return errno == ENOENT ? 0 : -errno; /* it has gone since */
-	err = bpf_obj_get_info_by_fd(fd, &info, &len) ? -errno : 0;
+		return -errno;
+	err = bpf_obj_get_info_by_fd(fd, &info, &len) ? -errno : -ENOENT;
+	for (size_t i = 0; err == -ENOENT && i < sizeof(HOOKS) / sizeof(*HOOKS); i++)
+		if (!strcmp(info.name, HOOKS[i].program)) {
+			*program = i;
+			err = 0;
+		}
+	if (!err && *program == TC_FAST)
+		err = program_owner(fd, owner);
 	close(fd);
-	return err ? err : !strcmp(info.name, name);
+	return err;
 }
 
-static int find_tcx(const struct link *link, enum nat64_way way, struct tc_hook *hook, __u64 *revision)
+static int find_tcx(const struct tc_place *place, struct tc_hook *hook, __u64 *revision)
 {
 	struct tcx_row row = { 0 };
-	int ret = tcx_query(link->index, HOOKS[way].tcx, &row);
+	int err = tcx_query(place->link->index, HOOKS[place->program].tcx, &row);
 
-	if (ret == -EOPNOTSUPP)
+	if (err == -EOPNOTSUPP)
 		return 0;
-	if (ret)
-		return ret;
+	if (err)
+		return err;
 	hook->has_tcx = true;
 	*revision = row.revision;
-	for (__u32 i = 0; i < row.n; i++) {
-		ret = is_ours(row.id[i], HOOKS[way].program);
-		if (ret < 0)
-			return ret;
-		if (!ret)
+	for (__u32 i = 0; i < row.n && hook->kind != TC_TCX; i++) {
+		unsigned int owner = place->owner;
+		enum tc_program program;
+
+		err = identify(row.id[i], &program, &owner);
+		if (err && err != -ENOENT)
+			return err;
+		if (err || program != place->program || owner != place->owner)
 			continue;
 		hook->ours = true;
 		hook->kind = TC_TCX;
 		hook->prog_id = row.id[i];
-		break;
 	}
 	return 0;
 }
 
-int tc_hook_find(struct nl *nl, const struct link *link, enum nat64_way way, struct tc_hook *hook)
+int tc_hook_find(struct nl *nl, const struct tc_place *place, struct tc_hook *hook)
 {
-	int err = find_filter(nl, link, way, hook);
+	int err = find_filter(nl, place, hook);
 	__u64 revision;
 
-	err = err ? err : find_tcx(link, way, hook, &revision);
-	return err == -EPERM && hook->ours ? 0 : err; /* it need not be seen: there is one of ours at most */
+	return err ? err : find_tcx(place, hook, &revision);
 }
 
-static int set_filter(struct nl *nl, const struct link *link, enum nat64_way way, __u16 flags, int prog_fd,
-		      bool made_clsact)
+static void add_owner(struct owners *o, unsigned int owner)
 {
-	struct nlmsghdr *msg = filter_request(nl, link, way, RTM_NEWTFILTER, NLM_F_CREATE | flags);
+	unsigned int *more = realloc(o->list, (o->n + 1) * sizeof(*more));
+
+	if (!more) {
+		o->failed = true;
+		return;
+	}
+	o->list = more;
+	more[o->n++] = owner;
+}
+
+static void owner_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
+	struct seen_filter seen = { .kind = "", .name = "" };
+	struct owners *o = data;
+	bool made;
+
+	mnl_attr_parse(msg, sizeof(*tcm), filter_attr, &seen);
+	if (seen.chain || tcm->tcm_info >> 16 != NAT64_TC_PRIORITY || !is_bpf(tcm, &seen))
+		return;
+	if (tcm->tcm_handle & NAT64_TC_FAST && is_named(seen.name, TC_FAST, &made))
+		add_owner(o, tcm->tcm_handle & ~NAT64_TC_FAST);
+	else if (tcm->tcm_handle == NAT64_TC_HANDLE && is_named(seen.name, TC_6TO4, &made))
+		o->translator = true;
+}
+
+int tc_ingress_find(struct nl *nl, const struct link *link, bool *translator, unsigned int **owners, size_t *n)
+{
+	struct tc_place place = { .link = link, .program = TC_FAST };
+	struct owners o = { 0 };
+	struct tcx_row row = { 0 };
+	int err;
+
+	filter_request(nl, &place, RTM_GETTFILTER, NLM_F_DUMP);
+	err = nl_talk(nl, owner_answer, &o, offsetof(struct owners, list));
+	err = err ? err : tcx_query(link->index, TCX_INGRESS, &row);
+	err = err == -EOPNOTSUPP ? 0 : err;
+	for (__u32 i = 0; !err && i < row.n; i++) {
+		enum tc_program program = TC_6TO4;
+		unsigned int owner = 0;
+
+		err = identify(row.id[i], &program, &owner);
+		if (!err && program == TC_FAST)
+			add_owner(&o, owner);
+		else if (!err && program == TC_6TO4)
+			o.translator = true;
+		err = err == -ENOENT ? 0 : err;
+	}
+	*translator = o.translator;
+	*owners = o.list;
+	*n = o.n;
+	return err ? err : o.failed ? -ENOMEM : 0;
+}
+
+static int set_filter(struct nl *nl, const struct tc_place *place, __u16 flags, int prog_fd, bool made_clsact)
+{
+	struct nlmsghdr *msg = filter_request(nl, place, RTM_NEWTFILTER, NLM_F_CREATE | flags);
 	struct nlattr *options = mnl_attr_nest_start(msg, TCA_OPTIONS);
 	char name[64];
 
-	snprintf(name, sizeof(name), "%s%s", HOOKS[way].program, made_clsact ? MADE_CLSACT : "");
+	snprintf(name, sizeof(name), "%s%s", HOOKS[place->program].program, made_clsact ? MADE_CLSACT : "");
 	mnl_attr_put_u32(msg, TCA_BPF_FD, prog_fd);
 	mnl_attr_put_strz(msg, TCA_BPF_NAME, name);
 	mnl_attr_put_u32(msg, TCA_BPF_FLAGS, TCA_BPF_FLAG_ACT_DIRECT);
@@ -253,8 +348,8 @@ static int set_filter(struct nl *nl, const struct link *link, enum nat64_way way
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-/* Two of ours never: what is attached is attached to a row that has been seen to have none. */
-static int attach_tcx(struct nl *nl, const struct link *link, enum nat64_way way, int prog_fd)
+/* Never twice: what is attached is attached to a row that has been seen not to have it. */
+static int attach_tcx(struct nl *nl, const struct tc_place *place, int prog_fd)
 {
 	int err = -ESTALE;
 	__u64 revision;
@@ -262,47 +357,46 @@ static int attach_tcx(struct nl *nl, const struct link *link, enum nat64_way way
 	for (int i = 0; err == -ESTALE && i < TCX_ATTEMPTS; i++) {
 		struct tc_hook hook = { 0 };
 
-		err = find_tcx(link, way, &hook, &revision);
+		err = find_tcx(place, &hook, &revision);
 		if (!err && hook.ours)
 			return reason(&nl->kernel, -EEXIST, "another nat64 is doing so");
-		err = err ? err : tcx_attach(link->index, HOOKS[way].tcx, prog_fd, revision);
+		err = err ? err : tcx_attach(place->link->index, HOOKS[place->program].tcx, prog_fd, revision);
 	}
 	return err;
 }
 
-int tc_attach(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd,
-	      bool made_clsact)
+int tc_attach(struct nl *nl, const struct tc_place *place, enum tc_kind kind, int prog_fd, bool made_clsact)
 {
 	nl->kernel.text[0] = 0; /* tcx is none of netlink's */
 	if (kind == TC_CLSACT)
-		return set_filter(nl, link, way, NLM_F_EXCL, prog_fd, made_clsact);
-	return attach_tcx(nl, link, way, prog_fd);
+		return set_filter(nl, place, NLM_F_EXCL, prog_fd, made_clsact);
+	return attach_tcx(nl, place, prog_fd);
 }
 
-int tc_replace(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd,
-	       bool made_clsact, int old_fd)
+int tc_replace(struct nl *nl, const struct tc_place *place, enum tc_kind kind, int prog_fd, bool made_clsact,
+	       int old_fd)
 {
 	int err;
 
-	nl->kernel.text[0] = 0; /* tcx is none of netlink's */
+	nl->kernel.text[0] = 0;
 	if (kind == TC_CLSACT)
-		return set_filter(nl, link, way, NLM_F_REPLACE, prog_fd, made_clsact);
-	err = tcx_replace(link->index, HOOKS[way].tcx, prog_fd, old_fd);
+		return set_filter(nl, place, NLM_F_REPLACE, prog_fd, made_clsact);
+	err = tcx_replace(place->link->index, HOOKS[place->program].tcx, prog_fd, old_fd);
 	return err == -ENOENT ? reason(&nl->kernel, -ESTALE, "it has changed meanwhile") : err;
 }
 
-int tc_detach(struct nl *nl, const struct link *link, enum nat64_way way, enum tc_kind kind, int prog_fd)
+int tc_detach(struct nl *nl, const struct tc_place *place, enum tc_kind kind, int prog_fd)
 {
 	nl->kernel.text[0] = 0;
 	if (kind == TC_TCX)
-		return tcx_detach(link->index, HOOKS[way].tcx, prog_fd);
-	filter_request(nl, link, way, RTM_DELTFILTER, 0);
+		return tcx_detach(place->link->index, HOOKS[place->program].tcx, prog_fd);
+	filter_request(nl, place, RTM_DELTFILTER, 0);
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-const char *tc_hook_name(enum nat64_way way)
+const char *tc_hook_name(enum tc_program program)
 {
-	return HOOKS[way].name;
+	return HOOKS[program].name;
 }
 
 const char *tc_kind_name(enum tc_kind kind)

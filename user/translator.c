@@ -13,7 +13,7 @@ int translator_try(struct nl *nl, const struct link *link, struct translator *t)
 
 	*t = (struct translator){ .link = link, .maps = LOADED_NONE };
 	for (int way = 0; !err && way < NAT64_WAYS; way++) {
-		err = tc_hook_find(nl, link, way, &t->hook[way]);
+		err = tc_hook_find(nl, &(struct tc_place){ link, way, link->index }, &t->hook[way]);
 		id[way] = t->hook[way].prog_id;
 	}
 	if (err == -ENODEV)

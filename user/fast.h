@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fast.h - the program for --fast, on the ingress hooks of the interfaces that IPv4 comes in by */
+#ifndef NAT64_FAST_H
+#define NAT64_FAST_H
+
+#include "tc.h"
+
+/* One that is there or is to be there */
+struct fast_program {
+	struct tc_place place;
+	struct tc_hook hook; /* as found */
+	bool wanted;
+	enum tc_qdisc qdisc;
+	enum tc_kind kind;
+	int old_fd; /* of what is there, or -1 */
+	/* done by fast_attach() */
+	bool clsact_made;
+	bool attached;
+};
+
+struct fast {
+	struct link *links; /* of the places */
+	size_t n_links;
+	struct fast_program *list;
+	size_t n;
+};
+
+/* Those of the translator on link (NULL: of none) that are there, those of translators that are no more, and with
+ * wanted the places where they are to be: Ethernet interfaces other than link that have an IPv4 address and are no
+ * ports. 0, or a negative errno with *why; -EPERM: only CAP_SYS_ADMIN can tell. fast_free() in either case. */
+int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why);
+void fast_free(struct fast *fast);
+
+/* Attaches the program wherever it is wanted, in place of those that are there. On failure, a negative errno with *why:
+ * fast_undo() puts back what was there. */
+int fast_attach(struct nl *nl, struct fast *fast, int prog_fd, struct reason *why);
+void fast_undo(struct nl *nl, const struct fast *fast, int prog_fd);
+
+/* Removes what is there and not wanted. 0, or the first error with *why, after having tried all. */
+int fast_remove(struct nl *nl, struct fast *fast, struct reason *why);
+
+/* What is there of this owner: the first from *i on, which is moved on. NULL: no more. */
+const struct fast_program *fast_next(const struct fast *fast, unsigned int owner, size_t *i);
+
+#endif
