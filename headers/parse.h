@@ -35,6 +35,7 @@ struct pkt {
 	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
 	__u16 frag_off;	  /* bytes */
 	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
+	__s16 act;	  /* what the program returns for it unless it is dropped */
 	__u32 id;	  /* identification, host byte order */
 	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
@@ -45,7 +46,6 @@ struct pkt {
 	__u8 ttl;	  /* TTL or hop limit */
 	__u8 proto;	  /* transport protocol, as the packet has it */
 	__u8 icmp_error;  /* 1: an ICMP error message */
-	int act;	  /* what the program returns for it unless it is dropped */
 	struct icmp icmp; /* if it is ICMP */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
