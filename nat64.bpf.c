@@ -129,11 +129,8 @@ int nat64_4to6(struct __sk_buff *skb)
 	const struct iphdr *h;
 	struct pkt p;
 
-	if (eth_proto(skb) != bpf_htons(ETH_P_IP)) {
-		if (skb->mark == PIECE_MARK)
-			return send_piece(skb);
-		return is_misled(skb) ? send_misled(skb) : TC_ACT_UNSPEC;
-	}
+	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
+		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 4 || !is_ours4(h->daddr))
 		return TC_ACT_UNSPEC;

@@ -17,10 +17,6 @@
 #define NAT64_PROG_4TO6	  "nat64_4to6" /* tc egress */
 #define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
 
-/* The MAC address of the fake neighbour by which packets for the pool come to the program: locally administered,
- * unicast; the rest spells "nat64". */
-#define NAT64_NEIGHBOUR_MAC 0x02, 'n', 'a', 't', '6', '4'
-
 /* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a
  * reconfiguration; state of another version is not taken over. */
 #define NAT64_STATE_VERSION 2

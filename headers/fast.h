@@ -58,7 +58,7 @@ static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p
 	fib->ipv4_src = p->saddr4;
 	fib->ipv4_dst = p->daddr4;
 	if (bpf_fib_lookup(skb, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == cfg.ifindex ||
-	    !is_neighbour_used(fib))
+	    !mac_of(fib) || !is_neighbour_used(fib))
 		return false;
 	hop->saddr = p->saddr4;
 	hop->daddr = p->daddr4;

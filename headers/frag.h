@@ -111,7 +111,7 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 	skb->mark = c->mark;
 	verdict = take_piece(skb, c->off, c->len, false);
 	if (verdict == NAT64_PASS)
-		return send_to(&c->hop);
+		return send_to(skb, &c->hop);
 	count(NAT64_4TO6, verdict, 0);
 	return TC_ACT_SHOT;
 }
@@ -162,44 +162,8 @@ __noinline int send_with_care(struct __sk_buff *skb)
 		TRY(cut(skb, p, &s->hop));
 	else if (!cfg.l3 && s->direct && write_mac(skb, 0, s->mac))
 		return NAT64_PASS;
-	p->act = send_to(&s->hop);
+	p->act = send_to(skb, &s->hop);
 	return NAT64_PASS;
-}
-
-/* A packet that has waited for its next hop to answer comes by here once more, as IPv6: older kernels (5.10.223) send
- * it to the neighbour by whom it came to us as IPv4, which is the fake one. */
-static __always_inline bool is_misled(const struct __sk_buff *skb)
-{
-	static const union {
-		__u8 b[6];
-		__u16 h[3];
-	} fake = { .b = { NAT64_NEIGHBOUR_MAC } };
-	const __u16 *to = pkt_at(skb, 0, 6);
-
-	return !cfg.l3 && to && to[0] == fake.h[0] && to[1] == fake.h[1] && to[2] == fake.h[2];
-}
-
-/* Sends it to its next hop, who is known by now. It is counted already. */
-__noinline int send_misled(struct __sk_buff *skb)
-{
-	const struct ipv6hdr *h = pkt_pull(skb, ETH_HEADER, sizeof(*h));
-	struct pkt *p = handed_over();
-	__u32 zero = 0;
-	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
-	int verdict;
-
-	if (!h || !p || !s || !in_nat64_prefix((const union nat64_v6 *)&h->saddr))
-		return TC_ACT_UNSPEC; /* somebody else's */
-	p->proto = h->nexthdr;
-	p->tos = bpf_ntohl(*(const __be32 *)h) >> 20;
-	p->cut = 0;
-	__builtin_memcpy(&p->saddr6, &h->saddr, sizeof(p->saddr6));
-	__builtin_memcpy(&p->daddr6, &h->daddr, sizeof(p->daddr6));
-	verdict = find_hop(skb, p, NULL, s);
-	if (verdict == NAT64_PASS)
-		return send_to(&s->hop);
-	count(NAT64_4TO6, verdict, 0);
-	return TC_ACT_SHOT;
 }
 
 #endif

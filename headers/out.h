@@ -90,13 +90,23 @@ static __always_inline bool write_mac(struct __sk_buff *skb, __u32 at, __u64 mac
 	return true;
 }
 
+/* The MAC address of the next hop of `fib`, once looked up. Older kernels (5.10) take a neighbour who is yet to answer
+ * for known: then it is 0. */
+static __always_inline __u64 mac_of(const struct bpf_fib_lookup *fib)
+{
+	union mac mac = {};
+
+	__builtin_memcpy(&mac, fib->dmac, sizeof(fib->dmac));
+	return mac.all;
+}
+
 /* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
  * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `m` remembers its
  * MAC address; `m` may be NULL. */
 static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_mapping *m, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
-	union mac mac = {}, own = {};
+	union mac own = {};
 	__u32 zero = 0;
 	__u64 *o;
 	int ret;
@@ -120,13 +130,12 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	s->hop.ifindex = fib->ifindex;
 	s->hop.neigh.nh_family = 10;
 	__builtin_memcpy(s->hop.neigh.ipv6_nh, fib->ipv6_dst, sizeof(s->hop.neigh.ipv6_nh));
-	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex;
+	s->mac = mac_of(fib);
+	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex && s->mac;
 	if (!s->direct)
 		return NAT64_PASS;
-	__builtin_memcpy(&mac, fib->dmac, sizeof(fib->dmac));
-	s->mac = mac.all;
 	if (m) {
-		WRITE_ONCE(m->hop, mac.all);
+		WRITE_ONCE(m->hop, s->mac);
 		WRITE_ONCE(m->hop_tick, bpf_jiffies64());
 	}
 	s->direct = is_neighbour_used(fib);
@@ -148,11 +157,22 @@ static __always_inline __u64 known_hop(const struct nat64_mapping *m)
 	return READ_ONCE(m->hop);
 }
 
+/* Takes from the packet the route by which it came as IPv4. Kernels that do not when it becomes IPv6 (5.10.223) look at
+ * that route again when the packet has waited for its next hop to answer, and send it to the fake neighbour. There is
+ * no helper for it; but a tunnel key, which only tunnels look at that are told to, takes the place of the route. */
+static __always_inline void forget_route4(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key none = {};
+
+	bpf_skb_set_tunnel_key(skb, &none, offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0);
+}
+
 /* What the program returns for a packet that goes to `hop`. */
-static __always_inline int send_to(struct hop *hop)
+static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop)
 {
 	if (cfg.l3)
 		return TC_ACT_OK;
+	forget_route4(skb);
 	return bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
 }
 

@@ -3,13 +3,14 @@
 
 import ipaddress
 import json
+import socket
 import time
 
 import pytest
 from scapy.all import IP, UDP, IPv6, raw
 
 from bpf import TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Translator
-from lab import embed
+from lab import embed, patience
 from test_load import pings
 from test_mappings import address, consistent, speak
 from test_status import mappings, status
@@ -85,6 +86,28 @@ def test_host_from_both_sides(net):
     (row,) = mappings(gw)
     assert (row['v4'], row['v6'], row['type']) == ('10.0.1.77', 'fc00:6::6', 'static')
     assert status(gw)[0]['mappings'] == {'live': 0, 'expired': 0, 'static': 1, 'free': 253, 'addresses': 254}
+
+
+def test_packets_wait_for_a_silent_host(net):
+    """What comes before the host has answered the neighbour solicitation is kept for it, all of it."""
+    h6, gw, h4 = net
+    gw.load(*statics('fc00:6::6=10.0.1.77'), allow=[])
+    h6.nft('add table ip6 f; add chain ip6 f in { type filter hook input priority 0; };'
+           'add rule ip6 f in icmpv6 type nd-neighbor-solicit counter drop')
+    gw.ip('-6', 'neigh', 'flush', 'dev', 'eth0')
+    with h6:
+        rx = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with h4:
+        tx = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with rx, tx:
+        rx.bind(('::', 7000))
+        rx.settimeout(patience(10))
+        for n in range(5):
+            tx.sendto(b'%d' % n, ('10.0.1.77', 7000))
+            time.sleep(0.05)
+        assert 'packets 0 ' not in h6.run('nft', 'list', 'table', 'ip6', 'f').stdout, 'nothing was asked'
+        h6.nft('delete table ip6 f')
+        assert [rx.recv(100) for _ in range(5)] == [b'%d' % n for n in range(5)]
 
 
 @pytest.mark.parametrize('pair, v4', [('fc00:6::6=203.0.113.7', '203.0.113.7'),

@@ -12,7 +12,8 @@
 /* An IPv6 header is so much longer than an IPv4 header: the kernel must call packets of DF=1 too big in time. */
 #define IPV6_HEADER_GROWTH 20
 
-static const __u8 MAC[6] = { NAT64_NEIGHBOUR_MAC };
+/* Locally administered, unicast; the rest spells "nat64". */
+static const __u8 MAC[6] = { 0x02, 'n', 'a', 't', '6', '4' };
 
 /* Next hop in place of the network address of the NAT64 prefix where the kernel does not take that one */
 static const union nat64_v6 LINK_LOCAL_VIA = { .b = { 0xfe, 0x80, [12] = 0x00, 0x64, 0xff, 0x9b } };
