@@ -121,7 +121,9 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	ret = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 	if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
 		if (!p->cut) {
-			p->rest = fib->mtu_result > 1280 ? fib->mtu_result : 1280; /* before 5.13 it is 0 */
+			/* Before 5.13 the kernel does not say: then our own, if that is less than the packet has. */
+			p->rest = !fib->mtu_result && skb->len > l3_off() + cfg.mtu ? cfg.mtu : fib->mtu_result;
+			p->rest = p->rest > 1280 ? p->rest : 1280;
 			return NAT64_DROP_TOO_BIG;
 		}
 	} else if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH) {
