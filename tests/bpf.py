@@ -2,6 +2,7 @@
 """bpf(2) by ctypes: find the translator of an interface, run its programs on a packet, read its maps."""
 
 import collections
+import contextlib
 import ctypes
 import errno
 import ipaddress
@@ -9,6 +10,7 @@ import json
 import os
 import platform
 import re
+import resource
 import socket
 import struct
 
@@ -156,23 +158,6 @@ class Prog:
         return ctypes.c_int32(retval).value, self.out[:size]
 
 
-def change_proto(frame, proto, **skb):
-    """What bpf_skb_change_proto() answers in BPF_PROG_TEST_RUN when asked to make this frame one of another protocol: 0
-    or a negative error. For what a kernel refuses to any program; skb as in Prog.run()."""
-    code = b''.join(struct.pack('=BBhi', *insn) for insn in (
-        (0xb7, 2, 0, socket.htons(proto)), (0xb7, 3, 0, 0),     # r2 = proto, r3 = flags
-        (0x85, 0, 0, 31), (0x95, 0, 0, 0)))                     # r0 = bpf_skb_change_proto(r1, r2, r3), exit
-    c, licence = ctypes.create_string_buffer(code, len(code)), ctypes.create_string_buffer(b'GPL')
-    fd = bpf(PROG_LOAD, bytearray(struct.pack('=IIQQIIQII', 3, len(code) // 8, addr(c), addr(licence), 0, 0, 0, 0, 0)))
-    try:
-        prog = Prog(struct.unpack_from('=I', info(fd), 4)[0])
-        answer, _ = prog.run(frame, 0, **skb)
-        prog.close()
-    finally:
-        os.close(fd)
-    return answer
-
-
 Mapping = collections.namedtuple('Mapping', 'v4 v6 last_seen created flags')
 
 
@@ -218,6 +203,8 @@ def has_tcx():
 
 def prog_load(*instructions, name='foreign', kind=3):
     """A descriptor of a tc program of these instructions."""
+    with contextlib.suppress(ValueError):       # before 5.11 programs count as locked memory
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
     code = ctypes.create_string_buffer(b''.join(instructions), 8 * len(instructions))
     licence = ctypes.create_string_buffer(b'GPL')
     return bpf(PROG_LOAD, bytearray(struct.pack('=IIQQIIQII16sII', kind, len(instructions), addr(code), addr(licence), 0,
@@ -229,7 +216,23 @@ def mov(register, value):
     return struct.pack('=BBhi', 0xb7, register, 0, value)
 
 
+def call(helper):
+    """r0 = helper(r1, r2, ..)"""
+    return struct.pack('=BBhi', 0x85, 0, 0, helper)
+
+
 EXIT = struct.pack('=BBhi', 0x95, 0, 0, 0)
+
+
+def change_proto(frame, proto, **skb):
+    """What bpf_skb_change_proto() answers in BPF_PROG_TEST_RUN when asked to make this frame one of another protocol: 0
+    or a negative error. For what a kernel refuses to any program; skb as in Prog.run()."""
+    fd = prog_load(mov(2, socket.htons(proto)), mov(3, 0), call(31), EXIT)
+    prog = Prog(struct.unpack_from('=I', info(fd), 4)[0])
+    os.close(fd)
+    answer, _ = prog.run(frame, 0, **skb)
+    prog.close()
+    return answer
 
 
 def prog_name(ident):
