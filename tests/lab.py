@@ -183,10 +183,11 @@ class Host:
         that the kernel learnt come and go and are left out."""
         ask = ['addr', 'route show table all', 'rule', 'neigh', 'neigh show proxy']
         text = []
-        for family in '-4', '-6':
-            text += [f'{family[1]} {line}' for line in self.batch('ip', family, '-o', '-d', *ask).splitlines()
+        for family, more in ('-4', ['link']), ('-6', []):
+            lines = self.batch('ip', family, '-o', '-d', *ask, *more)
+            lines = re.sub(r'\w+_timer +[0-9.]+', '', lines)        # a bridge's clocks run
+            text += [f'{family[1]} {line}' for line in lines.splitlines()
                      if not re.search(r' lladdr (?!.*(PERMANENT|NOARP))| (FAILED|INCOMPLETE)', line)]
-        text += re.sub(r'\w+_timer +[0-9.]+', '', self.run('ip', '-o', '-d', 'link').stdout).splitlines()    # a bridge's clocks run
         names = [name for _, name in self.interfaces()]
         ask = [f'{what} {name} {way}' for name in names for what, way in
                (('qdisc show dev', ''), ('filter show dev', 'ingress'), ('filter show dev', 'egress'))]

@@ -199,12 +199,18 @@ RFC6052 = {
 }
 
 
-@pytest.mark.parametrize('prefix', RFC6052)
-def test_rfc6052(lab, prefix):
-    h6, gw, h4 = standard(lab)
+@pytest.fixture(scope='module')
+def server33(module_lab):
+    """Hosts of their own for the tests of prefixes; the IPv4 one is the RFC's."""
+    h6, gw, h4 = standard(module_lab)
     gw.ip('neigh', 'add', '192.0.2.33', 'lladdr', h4.mac('eth0'), 'dev', 'eth1')
-    gw.load('-6', prefix)
-    crossing = Crossing(h6, gw, h4, prefix)
+    return h6, gw, h4
+
+
+@pytest.mark.parametrize('prefix', RFC6052)
+def test_rfc6052(server33, prefix):
+    server33[1].load('-6', prefix)
+    crossing = Crossing(*server33, prefix)
     address = RFC6052[prefix]
     for six, four in PAYLOADS['tcp-data'], PAYLOADS['udp'], PAYLOADS['echo-request']:
         out = crossing.xlat64(IPv6(src=V6, dst=address) / six)
