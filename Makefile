@@ -48,23 +48,24 @@ nat64: $(obj)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(LIBS))
 
-$(obj): build/%.o: %.c build/nat64.skel.h Makefile
+$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h Makefile
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-build/nat64.skel.h: build/nat64.bpf.o
+build/%.skel.h: build/%.bpf.o
 	$(call say,SKEL)
-	$(Q)$(BPFTOOL) gen skeleton $< name nat64_bpf >$@.tmp && mv $@.tmp $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@.tmp && mv $@.tmp $@
 
-# gen object leaves clang's debug information behind and keeps BTF.
-build/nat64.bpf.o: nat64.bpf.c Makefile | needs
+# Two forms of the programs, see user/object.c. gen object leaves clang's debug information behind and keeps BTF.
+build/nat64_btf.bpf.o: bpf_cflags += -DKERNEL_BTF
+build/nat64.bpf.o build/nat64_btf.bpf.o: nat64.bpf.c Makefile | needs
 	$(call say,BPF)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(bpf_cflags) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $(@:.o=.full.o) $<
 	$(Q)$(BPFTOOL) gen object $@ $(@:.o=.full.o)
 
--include $(obj:.o=.d) build/nat64.bpf.d
+-include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d
 
 # One line for each thing that is missing.
 needs:
@@ -129,9 +130,9 @@ bench:
 	@$(build-as-root)
 	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/bench/bench.py $(ARGS)
 
-build/verifier: tests/verifier.c nat64.h build/nat64.skel.h Makefile
+build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 	$(call say,CC)
-	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs $(LIBS))
+	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< build/user/object.o $(shell $(PKG_CONFIG) --libs $(LIBS))
 
 test-kernels: all build/verifier
 	@tests/deps demo test kernels
@@ -146,12 +147,13 @@ build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
 
-lint: build/sparse/nat64.skel.h build/sparse/flood.skel.h
+lint: build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'
 	$(Q)for f in $(user_c); do sparse -Wsparse-error -isystem build/sparse $(nat64_cflags) $$f || exit; done
-	$(Q)sparse -Wsparse-error -Wno-decl -include tests/sparse.h $(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) nat64.bpf.c
+	$(Q)for form in -UKERNEL_BTF -DKERNEL_BTF; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
+		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$form nat64.bpf.c || exit; done
 	@echo 'sparse: ok'
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \

@@ -143,11 +143,12 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 
 	*usual = true;
 	p->act = bpf_redirect(cfg.ifindex, 0);
+	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport46(skb, p));
 	p->ttl--;
 	header46(p, &new);
 	TRY(replace46(skb, 0));
-	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip)));
+	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip), p->kernel_csum));
 	return write_mac(skb, 0, to) && write_mac(skb, 6, READ_ONCE(*own)) ? NAT64_PASS : NAT64_DROP_NO_MEMORY;
 }
 

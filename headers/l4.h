@@ -113,13 +113,23 @@ static __always_inline int icmp_query(struct __sk_buff *skb, const struct pkt *p
 	return pkt_store(skb, p->l4_off, &type, 1);
 }
 
-/* The checksum of a transport header whose addresses change by `diff`. */
-static __always_inline int transport_csum(struct __sk_buff *skb, const struct pkt *p, csum_t diff)
+/* The checksum of a transport header whose addresses change by `diff`. `ip_header`: the length of the fixed IP header. */
+static __always_inline int transport_csum(struct __sk_buff *skb, const struct pkt *p, __u32 ip_header, csum_t diff)
 {
 	int at = csum_at(p->proto);
+	__sum16 *check;
 
 	if (at < 0 || p->frag_off)
 		return NAT64_PASS;
+	check = p->kernel_csum || p->ext_len ? NULL : pkt_at(skb, l3_off() + ip_header + at, sizeof(*check));
+	if (check) {
+		if (zero_is_none(p->proto) && !*check)
+			return NAT64_PASS;
+		*check = csum_changed(*check, diff);
+		if (zero_is_none(p->proto) && !*check)
+			*check = (__force __sum16)0xffff;
+		return NAT64_PASS;
+	}
 	return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);
 }
 
@@ -131,7 +141,7 @@ static __always_inline int transport64(struct __sk_buff *skb, const struct pkt *
 	if (p->proto == IPPROTO_ICMPV6)
 		return icmp_query(skb, p, p->icmp.type == ICMP6_ECHO ? ICMP4_ECHO : ICMP4_REPLY,
 				  csum_sub(0, v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6)));
-	return transport_csum(skb, p, csum_sub(csum_32(p->saddr4) + csum_32(p->daddr4), v6));
+	return transport_csum(skb, p, IP6_HEADER, csum_sub(csum_32(p->saddr4) + csum_32(p->daddr4), v6));
 }
 
 /* A UDP packet without a checksum gets one: IPv6 does not go without (RFC 8200 section 8.1). That of a packet in
@@ -175,7 +185,7 @@ static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *
 		if (!udp->check)
 			return udp_csum46(skb, p, bpf_ntohs(udp->len), v6);
 	}
-	return transport_csum(skb, p, csum_sub(v6, csum_32(p->saddr4) + csum_32(p->daddr4)));
+	return transport_csum(skb, p, IP4_HEADER, csum_sub(v6, csum_32(p->saddr4) + csum_32(p->daddr4)));
 }
 
 #endif

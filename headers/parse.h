@@ -35,7 +35,8 @@ struct pkt {
 	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
 	__u16 frag_off;	  /* bytes */
 	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
-	__s16 act;	  /* what the program returns for it unless it is dropped */
+	__s8 act;	  /* what the program returns for it unless it is dropped */
+	__u8 kernel_csum; /* 1: see has_kernel_csum */
 	__u32 id;	  /* identification, host byte order */
 	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */

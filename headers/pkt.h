@@ -76,9 +76,9 @@ static __always_inline int pkt_store(struct __sk_buff *skb, __u32 off, const voi
 }
 
 /* Writes a header into the linear part, where the kernel has just made room for it. Cheaper than pkt_store: two sums
- * instead of a copy by the kernel, and none of its checks. `off` and `len` are constants, multiples of 4 in size. The
- * kernel's sum over the packet, should it have one (CHECKSUM_COMPLETE), follows. */
-static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const void *from, __u32 len)
+ * instead of a copy by the kernel, and none of its checks. `off` and `len` are constants, multiples of 4 in size.
+ * `kernel_csum`: see has_kernel_csum. */
+static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const void *from, __u32 len, bool kernel_csum)
 {
 	__u32 *to = pkt_at(skb, off, len), i;
 	const __u32 *w = from;
@@ -90,7 +90,8 @@ static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const voi
 		sum += (csum_t)w[i] + (__u32)~to[i];
 		to[i] = w[i];
 	}
-	bpf_csum_update(skb, (__force __wsum)csum_fold32(sum));
+	if (kernel_csum)
+		bpf_csum_update(skb, (__force __wsum)csum_fold32(sum));
 	return NAT64_PASS;
 }
 

@@ -175,13 +175,14 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 	TRY(addresses46(p, m));
 	if (p->icmp_error)
 		return hand_over(skb, p, icmp_error46);
+	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport46(skb, p));
 	plan_cut(skb, p);
 	header46(p, &new);
 	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
 	TRY(fit_segments(skb, p));
-	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new))
-		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip));
+	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new), p->kernel_csum)
+		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip), p->kernel_csum);
 }
 
 #endif

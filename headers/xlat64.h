@@ -96,7 +96,7 @@ static __always_inline void header64(const struct pkt *p, __u32 wire, struct iph
 }
 
 /* Makes the IPv6 packet an IPv4 packet with header `h`; `shrink` bytes after the IPv6 header go. */
-static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *h, __u32 shrink)
+static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *h, __u32 shrink, bool kernel_csum)
 {
 	__be16 proto = bpf_htons(ETH_P_IP);
 
@@ -104,7 +104,7 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 		return NAT64_DROP_NO_MEMORY;
 	TRY(pkt_adjust(skb, -(__s32)shrink));
 	TRY(pkt_write_proto(skb, proto));
-	return pkt_write(skb, l3_off(), h, sizeof(*h));
+	return pkt_write(skb, l3_off(), h, sizeof(*h), kernel_csum);
 }
 
 /* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. */
@@ -164,7 +164,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	header64(q, IP4_HEADER + q->l4_len, &inner);
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
 	header64(p, IP4_HEADER + p->l4_len, &outer);
-	TRY(replace64(skb, &outer, p->ext_len + n->old_header - IP4_HEADER));
+	TRY(replace64(skb, &outer, p->ext_len + n->old_header - IP4_HEADER, true));
 	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
 	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &inner, sizeof(inner)));
 	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
@@ -184,9 +184,10 @@ static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, con
 		return hand_over(skb, p, icmp_error64);
 	TRY(source64(skb, p));
 	p->wire = wire_length64(skb, p);
+	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport64(skb, p));
 	header64(p, p->wire, &new);
-	return replace64(skb, &new, p->ext_len);
+	return replace64(skb, &new, p->ext_len, p->kernel_csum);
 }
 
 #endif

@@ -135,7 +135,8 @@ class Prog:
 
     def __init__(self, ident):
         self.id, self.fd = ident, by_id(PROG_FD_BY_ID, ident)
-        self.name, self.map_ids = cstr(info(self.fd)[64:80]), prog_maps(self.fd)
+        raw = info(self.fd)
+        self.name, self.tag, self.map_ids = cstr(raw[64:80]), raw[8:16], prog_maps(self.fd)
         self.out = ctypes.create_string_buffer(1 << 16)
 
     def close(self):

@@ -14,6 +14,7 @@ from lab import PYTHON, embed, patience, standard, wait_for
 from paths import iperf
 
 WEB = embed('192.0.2.2')
+KERNEL = tuple(int(n) for n in os.uname().release.split('.')[:2])
 
 
 def ping(host, target, *options, count=5):
@@ -42,6 +43,27 @@ def fetch(host, url, site, name):
     assert out == hashlib.sha256((site / name).read_bytes()).hexdigest()
 
 
+# A kernel that does not describe itself, to nat64 only.
+NO_BTF = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"']
+
+
+@pytest.fixture(params=['with BTF', 'without BTF'])
+def form(request, net):
+    """The manual's setup with one form of the programs and with the other; where there is no BTF all tests are with the
+    other."""
+    gw, tags = net[1], []
+    if request.param == 'with BTF':
+        gw.load()
+        return net
+    for via in ([], NO_BTF) if os.path.exists('/sys/kernel/btf') else ([],):
+        gw.load(via=via)
+        with Translator(gw) as t:
+            tags.append(t.to4.tag)
+    if KERNEL >= (6, 2) and len(tags) == 2:
+        assert tags[0] != tags[1], 'the same form'
+    return net
+
+
 def test_ping(nat):
     h6, gw, h4 = nat
     out = ping(h6, WEB)
@@ -51,9 +73,9 @@ def test_ping(nat):
         assert t.stats()['packets'] == [10, 10] and t.drops() == {}
 
 
-def test_web(nat, site):
+def test_web(form, site):
     """A page, and 20 MB with all the offloads of veth, from an IPv4 server and from an IPv6 server."""
-    h6, gw, h4 = nat
+    h6, gw, h4 = form
     h4.http(site, '192.0.2.2')
     fetch(h6, f'[{WEB}]', site, 'index.html')
     fetch(h6, f'[{WEB}]', site, 'big')
@@ -62,9 +84,9 @@ def test_web(nat, site):
     fetch(h4, v4_of(gw), site, 'big')
 
 
-def test_web_without_offloads(nat, site):
+def test_web_without_offloads(form, site):
     """The same with every checksum and segment made by the sender's CPU."""
-    h6, gw, h4 = nat
+    h6, gw, h4 = form
     for host in h6, h4:
         host.run('ethtool', '-K', 'eth0', 'tx', 'off', 'tso', 'off', 'gso', 'off', 'gro', 'off')
     h4.http(site, '192.0.2.2')

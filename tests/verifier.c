@@ -7,11 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 
 #include "nat64.h"
-#include "nat64.skel.h"
 #include "user/addr.h"
+#include "user/object.h"
 
 #define LOG_STATS 4 /* BPF_LOG_STATS, kernel/bpf/verifier.c: only the summary */
 #define LOG_SIZE  (64 * 1024)
@@ -64,11 +65,11 @@ static int number_of(const struct bpf_program *prog)
 	return i;
 }
 
-/* Loads the programs; raises max[] to the verifier's numbers. */
-static int verify(struct nat64_config cfg, unsigned int max[PROGRAMS])
+/* Loads one form of the programs; raises max[] to the verifier's numbers. */
+static int verify(bool btf, struct nat64_config cfg, unsigned int max[PROGRAMS])
 {
 	static char logs[PROGRAMS][LOG_SIZE];
-	struct nat64_bpf *skel = nat64_bpf__open();
+	struct nat64_bpf *skel = object_open(btf);
 	struct bpf_program *prog;
 	int err;
 
@@ -97,18 +98,31 @@ static int verify(struct nat64_config cfg, unsigned int max[PROGRAMS])
 	return err;
 }
 
+/* Is this a kernel for the form that reads the kernel's structures? */
+static bool has_kernel_btf(void)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	bool found = btf && btf__find_by_name_kind(btf, "bpf_cast_to_kern_ctx", BTF_KIND_FUNC) > 0;
+
+	btf__free(btf);
+	return found;
+}
+
 int main(void)
 {
 	static const __u32 lengths[] = { 32, 40, 48, 56, 64, 96 };
 	unsigned int max[PROGRAMS] = { 0 };
+	bool has_btf;
 
 	libbpf_set_print(print);
+	has_btf = has_kernel_btf();
 	/* What can be switched takes all its values with one prefix length only: there are slow machines. */
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
 		for (size_t kind = 0; kind < 4; kind++)
 			if (lengths[i] == 96 || kind == i % 4)
-				if (verify(config(lengths[i], kind & 1, kind & 2), max))
-					return 1;
+				for (int btf = 0; btf <= has_btf; btf++)
+					if (verify(btf, config(lengths[i], kind & 1, kind & 2), max))
+						return 1;
 	for (int i = 0; i < PROGRAMS; i++)
 		printf("%s %u\n", NAMES[i], max[i]);
 	return 0;

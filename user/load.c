@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "load.h"
-#include "nat64.skel.h"
+#include "object.h"
 
 #define MAPS_MAX   64		     /* of a program, which has far fewer */
 #define CONFIG_MAP "nat64_bp.rodata" /* as libbpf calls it, cut to the length that names of maps have */
@@ -299,17 +299,16 @@ static int check_name(const struct bpf_program *prog)
 	return strcmp(info.name, bpf_program__name(prog)) ? -EAGAIN : 0;
 }
 
-int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
-		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
+/* Loads one form of the programs, see object.h. */
+static int load_form(bool btf, const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
+		     struct nat64_bpf **programs, enum inherit *inherit)
 {
-	struct nat64_bpf *skel;
+	struct nat64_bpf *skel = *programs = object_open(btf);
 	int err;
 
 	*inherit = INHERIT_NOTHING;
-	libbpf_set_print(print_libbpf);
-	*programs = skel = nat64_bpf__open();
 	if (!skel)
-		return reason(why, -errno, "cannot open the BPF programs: %s", strerror(errno));
+		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	err = set_sizes(skel, o);
@@ -317,7 +316,25 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 		*inherit = inheritance(skel, cfg, old);
 		err = reuse(skel, old, *inherit);
 	}
-	err = err ? err : nat64_bpf__load(skel);
+	return err ? err : nat64_bpf__load(skel);
+}
+
+int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
+		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
+{
+	const struct nat64_bpf *skel;
+	int err;
+
+	libbpf_set_print(NULL);
+	err = load_form(true, o, cfg, old, programs, inherit);
+	libbpf_set_print(print_libbpf);
+	if (err) { /* for whatever reason: if it is not that the kernel is older, it is found again */
+		nat64_bpf__destroy(*programs);
+		err = load_form(false, o, cfg, old, programs, inherit);
+	}
+	skel = *programs;
+	if (!skel)
+		return reason(why, err, "cannot open the BPF programs: %s", strerror(-err));
 	if (err)
 		return explain(err, o, why);
 	err = check_name(skel->progs.nat64_6to4);

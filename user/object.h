@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* object.h - the compiled BPF programs, of which there are two forms */
+#ifndef NAT64_OBJECT_H
+#define NAT64_OBJECT_H
+
+#include <stdbool.h>
+
+#include "nat64.h"
+#include "nat64.skel.h"
+
+/* Opens the programs for loading. `btf`: the form that reads the kernel's own structures and is faster. It takes Linux
+ * 6.2 with BTF; other kernels refuse to load it. NULL, with errno. nat64_bpf__destroy() in the end. */
+struct nat64_bpf *object_open(bool btf);
+
+#endif
