@@ -141,6 +141,14 @@ def test_held_addresses_are_never_given_out(gw):
     assert status(gw)[0]['mappings'] == {'live': 45, 'expired': 0, 'static': 18, 'free': 0, 'addresses': 63}
 
 
+def test_nobody_is_the_owner_of_held_addresses(gw):
+    """The unspecified address, which the table has for their owner."""
+    gw.load(*statics('2001:db8:3::/121=10.0.1.0/25'))
+    with Translator(gw) as t:
+        assert to4(t, '::') is None
+        assert t.drops() == {'src-illegal': 1}
+
+
 def test_longest_match_wins(gw):
     """A host inside a prefix, a prefix inside a prefix, on either side."""
     gw.load(*statics('2001:db8:3::/112=10.8.0.0/16', '2001:db8:3::100/120=10.9.9.0/24', '2001:db8:3::105=10.0.1.5',

@@ -207,6 +207,7 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o)
 	int err = bpf_map__set_max_entries(skel->maps.mappings, addresses);
 
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
+	err = err ? err : bpf_map__set_max_entries(skel->maps.guesses, addresses);
 	if (skel->rodata->cfg.fast)
 		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * libbpf_num_possible_cpus());
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
@@ -424,6 +425,6 @@ static unsigned long long memlock(const struct bpf_map *map)
 
 unsigned long long programs_memory(const struct nat64_bpf *programs)
 {
-	return memlock(programs->maps.mappings) + memlock(programs->maps.by_v6) + memlock(programs->maps.pool) +
-	       memlock(programs->maps.stats);
+	return memlock(programs->maps.mappings) + memlock(programs->maps.by_v6) + memlock(programs->maps.guesses) +
+	       memlock(programs->maps.pool) + memlock(programs->maps.stats);
 }
