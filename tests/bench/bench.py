@@ -39,7 +39,7 @@ FLOOD_PORT = 5678                                           # flood.h
 SERVER = '192.0.2.2'                                        # h4
 BEHIND4 = '198.51.100.9'                                    # a host behind h4
 BEHIND6 = 'fc00:66::1:0'                                    # the first host behind h6; the others follow
-PLAIN_NET, PLAIN6 = '10.8.0.0/13', '10.8.0.1'               # IPv4 hosts behind h6, for plain forwarding
+PLAIN_NET, PLAIN6 = '10.16.0.0/12', '10.16.0.1'             # IPv4 hosts behind h6, for plain forwarding
 POOL = '10.64.0.0'
 TAYGA_PREFIX, TAYGA_HOST = '2001:db8:64::/96', '10.32.0.2'
 TO4, TO6 = '6→4', '4→6'
@@ -228,6 +228,19 @@ class Bench:
             os.unlink(conf)
 
     @contextlib.contextmanager
+    def floor(self, way):
+        """In place of the translator that is loaded, what none does without: the hook, the kernel's change of the
+        protocol, and a header. For packets of the first host only, whose checksums stay wrong."""
+        dst, packet = (self.macs['eth0'], udp(pool_host(1), BEHIND4)) if way == TO4 else \
+            (self.h6.mac('eth0').replace(':', ''), udp(embed(BEHIND4), BEHIND6))
+        frame = dst + self.macs['eth0'] + ('0800' if way == TO4 else '86dd') + packet.hex()
+        process = self.gw.start(FLOOD, 'floor', 'eth0', '6to4' if way == TO4 else '4to6', frame)
+        try:
+            yield process.stdout.readline() == 'ready\n'
+        finally:
+            self.lab.end(process)
+
+    @contextlib.contextmanager
     def gateway_cpu(self):
         """The gateway's work on the first CPU, by receive packet steering, and the generator on the last."""
         def steer(mask):
@@ -266,6 +279,13 @@ def udp64(b):
         with b.loaded(more=mode):
             if not mode:
                 b.row('plain IPv4 beside nat64', b.plain(TO4), base[TO4, 1])
+                for way, flow in flows.items():
+                    with b.floor(way) as ready:
+                        if ready:
+                            name = f'{way}, the hook, the kernel\'s change of protocol, and no more'
+                            b.row(name, b.measure(name, flow), base[way, 1], subject='floor', in_chart=True)
+                        else:
+                            b.skip('the least that a translator takes', 'tcx: Linux 6.6')
             for hosts, name in (1, '1 flow'), (10000, '10,000 hosts'):
                 for way, flow in flows.items():
                     full = ', '.join([way, name, *mode])
@@ -316,15 +336,19 @@ def attack(b):
 
 
 def growth(b):
-    base = {way: b.plain(way) for way in (TO4, TO6)}
+    counts = (1, 100, 10000) if b.quick else (1, 100, 10000, 1000000)
+    base = {(way, hosts): b.plain(way, hosts=hosts, warm=False) for hosts in counts for way in (TO4, TO6)}
+    for way in TO4, TO6:
+        b.row(f'plain IPv4, {way} direction, 1 host', base[way, 1], subject='plain')
+        b.row(f'plain IPv4, {way} direction, {counts[-1]:,} hosts', base[way, counts[-1]], subject='plain')
     with b.loaded(12):
-        for hosts in (1, 100, 10000) if b.quick else (1, 100, 10000, 1000000):
+        for hosts in counts:
             b.send(from6(), hosts=hosts, frames=hosts, sink=False)
             for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
                 name = f'{way}, {hosts:,} mapping' + 's' * (hosts > 1)
-                b.row(name, b.measure(name, flow), base[way], in_chart=True)
+                b.row(name, b.measure(name, flow), base[way, 1], in_chart=True)
                 if hosts > 1:
-                    b.row(f'{name}, packets of all', b.measure(name, flow, hosts=hosts, warm=False), base[way])
+                    b.row(f'{name}, packets of all', b.measure(name, flow, hosts=hosts, warm=False), base[way, hosts])
 
 
 def static(b):
@@ -391,10 +415,11 @@ def tcp(b):
             for way, reverse in (TO4, False), (TO6, True):
                 base[way] = b.row(f'plain IPv4, {way} direction, {name}', iperf(b, SERVER, streams, reverse),
                                   unit='Gbit/s', subject='plain')
-            with b.loaded():
-                for way, reverse in (TO4, False), (TO6, True):
-                    b.row(f'TCP {way}, {name}', iperf(b, embed(SERVER), streams, reverse), base[way], 'Gbit/s',
-                          in_chart=True)
+            for mode in [()] + [('--fast',)] * bool(b.option('--fast') and streams == 1):
+                with b.loaded(more=mode):
+                    for way, reverse in (TO4, False), (TO6, True):
+                        b.row(', '.join([f'TCP {way}', name, *mode]), iperf(b, embed(SERVER), streams, reverse), base[way],
+                              'Gbit/s', in_chart=True)
             with b.tayga() if streams == 1 and 'no' not in kind else contextlib.nullcontext() as tayga:
                 for way, reverse in ((TO4, False), (TO6, True)) if tayga else ():
                     b.row(f'Tayga, TCP {way}, {name}', iperf(b, embed(SERVER, TAYGA_PREFIX), streams, reverse),
@@ -483,6 +508,8 @@ COMPARISONS = [
       for way in (TO4, TO6) for what in (way, f'plain IPv4, {way} direction')],
     *[(f'{way}: {many} against 1', ('growth', f'{way}, {many}'), ('growth', f'{way}, 1 mapping'))
       for many in ('1,000,000 mappings', '1,000,000 mappings, packets of all') for way in (TO4, TO6)],
+    *[(f'{what}: packets of 1,000,000 hosts against 1', ('growth', f'{what}, 1,000,000 hosts'), ('growth', f'{what}, 1 host'))
+      for way in (TO4, TO6) for what in (f'plain IPv4, {way} direction',)],
     (f'{TO4}: pool full against an ordinary drop', ('attack', f'{TO4}, new hosts, pool full'),
      ('attack', f'{TO4}, ordinary drop (not allowed)')),
     (f'{TO6}: no mapping against an ordinary drop', ('attack', f'{TO6}, no mapping'),

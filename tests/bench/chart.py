@@ -8,7 +8,7 @@ import sys
 from xml.sax.saxutils import escape
 
 LABEL, BAR, RIGHT, LINE, TOP, BOTTOM = 330, 400, 130, 22, 66, 30
-COLOURS = {'nat64': '#2b6cb0', 'plain': '#888888', 'tayga': '#c05621'}
+COLOURS = {'nat64': '#2b6cb0', 'plain': '#888888', 'tayga': '#c05621', 'floor': '#718096'}
 
 
 def bars(result):

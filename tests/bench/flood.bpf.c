@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* flood.bpf.c - the benchmark's generator of frames (XDP under BPF_PROG_TEST_RUN, live frames) and its sink (tc) */
+/* flood.bpf.c - the benchmark's generator of frames (XDP under BPF_PROG_TEST_RUN, live frames), its sink, and what the
+ * kernel's own part of a translation takes (tc) */
 #include <stdbool.h>
 
 #include <linux/bpf.h>
@@ -133,6 +134,39 @@ int flood_sink(struct __sk_buff *skb)
 	if (!(++a->count & 63))
 		a->last = bpf_ktime_get_ns();
 	return TC_ACT_SHOT;
+}
+
+/* What no translator by tc does without: to be called, to have the kernel change the protocol, and to write headers. Those
+ * of cfg.frame take the place of what the generator's packets have. */
+static __always_inline int floor(struct __sk_buff *skb, __u16 from, __u16 to, __u32 old, __u32 new)
+{
+	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
+	__u16 *at = (void *)(long)skb->data;
+	__u32 i;
+
+	if (skb->protocol != bpf_htons(from) || skb->len != sizeof(struct ethhdr) + old + FLOOD_UDP)
+		return TC_ACT_UNSPEC;
+	if (bpf_skb_change_proto(skb, bpf_htons(to), 0))
+		return TC_ACT_SHOT;
+	at = (void *)(long)skb->data;
+	if ((void *)at + sizeof(struct ethhdr) + new > (void *)(long)skb->data_end)
+		return TC_ACT_SHOT;
+#pragma unroll
+	for (i = 0; i < (sizeof(struct ethhdr) + new) / 2; i++)
+		at[i] = header[i];
+	return TC_ACT_OK;
+}
+
+SEC("tc")
+int floor_6to4(struct __sk_buff *skb)
+{
+	return floor(skb, ETH_P_IPV6, ETH_P_IP, sizeof(struct ipv6hdr), sizeof(struct iphdr));
+}
+
+SEC("tc")
+int floor_4to6(struct __sk_buff *skb)
+{
+	return floor(skb, ETH_P_IP, ETH_P_IPV6, sizeof(struct iphdr), sizeof(struct ipv6hdr));
 }
 
 char LICENSE[] SEC("license") = "GPL";

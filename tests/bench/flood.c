@@ -22,11 +22,15 @@
 #define BATCH	 64   /* frames that the kernel hands on at a time, as a poll of a network card */
 #define SLICE	 1024 /* frames: about a millisecond; a multiple of BATCH */
 #define PRIME	 2654435761U
-#define BURST	 100000	  /* ns */
-#define PATIENCE 20000000 /* ns in which another frame must arrive, or no more are waited for */
+#define BURST	 100000	   /* ns */
+#define TCX	 46	   /* BPF_TCX_INGRESS of enum bpf_attach_type; BPF_TCX_EGRESS is next. Linux 6.6 */
+#define BEFORE	 (1U << 3) /* BPF_F_BEFORE: of the programs there it is the first */
+#define PATIENCE 20000000  /* ns in which another frame must arrive, or no more are waited for */
 
 static const char usage[] =
 	"usage: flood sink IF                 count and drop what comes in; prints the id of the map that counts\n"
+	"       flood floor IF WAY FRAME      WAY: 6to4 (ingress) or 4to6 (egress): while it runs, the packets of the\n"
+	"                                     benchmark leave the hook, before other programs there, with FRAME's headers\n"
 	"       flood send IF ACTION FRAME    ACTION: pass (in by IF), tx (out by IF, as XDP does) or drop; FRAME in hex\n"
 	"  -n FRAMES              how many\n"
 	"  -g NS -t MS            a frame each NS nanoseconds, for MS milliseconds\n"
@@ -76,6 +80,16 @@ static bool parse_frame(const char *hex, struct flood_config *cfg)
 	return true;
 }
 
+/* Loads one of the programs. */
+static int load_only(struct flood_bpf *skel, const struct bpf_program *wanted)
+{
+	struct bpf_program *prog = NULL;
+
+	while ((prog = bpf_object__next_program(skel->obj, prog)))
+		bpf_program__set_autoload(prog, prog == wanted);
+	return flood_bpf__load(skel);
+}
+
 static int attach_sink(int ifindex)
 {
 	struct bpf_tc_hook hook = { .sz = sizeof(hook), .ifindex = ifindex, .attach_point = BPF_TC_INGRESS };
@@ -88,8 +102,7 @@ static int attach_sink(int ifindex)
 	skel = flood_bpf__open();
 	if (!skel)
 		return -errno;
-	bpf_program__set_autoload(skel->progs.flood, false);
-	err = flood_bpf__load(skel);
+	err = load_only(skel, skel->progs.flood_sink);
 	if (err)
 		goto out;
 	err = bpf_tc_hook_create(&hook);
@@ -102,6 +115,34 @@ static int attach_sink(int ifindex)
 	err = bpf_obj_get_info_by_fd(bpf_map__fd(skel->maps.arrived), &info, &size);
 	if (!err)
 		printf("%u\n", info.id);
+out:
+	flood_bpf__destroy(skel);
+	return err;
+}
+
+static int hold_floor(int ifindex, const struct flood_config *cfg, bool egress)
+{
+	struct bpf_link_create_opts opts = { .sz = sizeof(opts), .flags = BEFORE };
+	struct flood_bpf *skel = flood_bpf__open();
+	struct bpf_program *mine;
+	int err, link;
+
+	if (!skel)
+		return -errno;
+	mine = egress ? skel->progs.floor_4to6 : skel->progs.floor_6to4;
+	skel->rodata->cfg = *cfg;
+	err = load_only(skel, mine);
+	if (err)
+		goto out;
+	link = bpf_link_create(bpf_program__fd(mine), ifindex, TCX + egress, &opts);
+	if (link < 0) {
+		err = -errno;
+		goto out;
+	}
+	puts("ready");
+	fflush(stdout);
+	pause();
+	close(link);
 out:
 	flood_bpf__destroy(skel);
 	return err;
@@ -169,8 +210,7 @@ static int send_frames(int ifindex, const struct flood_config *cfg, __u32 frames
 	if (!skel)
 		return -errno;
 	skel->rodata->cfg = *cfg;
-	bpf_program__set_autoload(skel->progs.flood_sink, false);
-	err = flood_bpf__load(skel);
+	err = load_only(skel, skel->progs.flood);
 	if (err)
 		goto out;
 	bss = skel->bss;
@@ -264,6 +304,8 @@ int main(int argc, char **argv)
 	libbpf_set_print(print);
 	if (argc == 2 && !strcmp(argv[0], "sink")) {
 		err = attach_sink(ifindex);
+	} else if (argc == 4 && !strcmp(argv[0], "floor") && parse_frame(argv[3], &cfg)) {
+		err = hold_floor(ifindex, &cfg, !strcmp(argv[2], "4to6"));
 	} else if (argc == 4 && !strcmp(argv[0], "send") && parse_frame(argv[3], &cfg)) {
 		cfg.action = !strcmp(argv[2], "pass") ? XDP_PASS : !strcmp(argv[2], "tx") ? XDP_TX : XDP_DROP;
 		cfg.step = PRIME % cfg.hosts;

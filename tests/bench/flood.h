@@ -6,6 +6,7 @@
 #include <linux/types.h>
 
 #define FRAME_MAX  128
+#define FLOOD_UDP  26	/* bytes of UDP in a packet of the benchmark */
 #define FLOOD_PORT 5678 /* UDP destination port: the sink counts and drops such packets and no others */
 
 #define STAMPS 256 /* the last ones are kept; a power of 2 */
