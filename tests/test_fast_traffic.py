@@ -10,6 +10,7 @@ from scapy.all import ESP, IP, TCP, UDP, IPOption_NOP, IPv6, IPv6ExtHdrDestOpt, 
 from bpf import Translator
 from lab import Crossing, embed, standard, wait_for
 from paths import iperf
+from test_monitor import Listener, timeless
 from test_packets import without_id
 
 V6, V4 = Crossing.V6, Crossing.V4
@@ -149,6 +150,24 @@ def test_counted(fast):
     assert [a - b for a, b in zip(after['packets'], before['packets'])] == [MANY + 1] * 2       # and the markers
     assert after['bytes'][0] - before['bytes'][0] > MANY * 148 and after['bytes'][1] - before['bytes'][1] > MANY * 128
     assert after['drops'] == before['drops']
+
+
+def test_trace(fast):
+    """A line for each packet, by whichever way it goes, before the stack or behind it."""
+    six, four = IPv6(src=V6, dst=embed(V4)) / udp(30), IP(src=V4, dst=fast.pool_addr, id=7) / udp(30)
+    trace = Listener(fast.gw, '--trace', f'{V6} udp port 5678', '--json')
+    check(fast, 64, [six], [IP(src=fast.pool_addr, dst=V4, ttl=63, id=0) / udp(30)], False)
+    check(fast, 46, [four], [IPv6(src=embed(V4), dst=V6, hlim=63) / udp(30)], False)
+    ends6 = {'protocol': 'udp', 'src_port': 1234, 'dst_port': 5678, 'length': 78}
+    ends4 = ends6 | {'length': 58}
+    lines = timeless(trace.stop())
+    assert [line['direction'] for line in lines] == ['6to4'] * MANY + ['4to6'] * MANY
+    for line in lines:
+        assert line['verdict'] == 'translated'
+        ends = [{'src': V6, 'dst': embed(V4)} | ends6, {'src': fast.pool_addr, 'dst': V4} | ends4]
+        if line['direction'] == '4to6':
+            ends = [{'src': V4, 'dst': fast.pool_addr} | ends4, {'src': embed(V4), 'dst': V6} | ends6]
+        assert [line['in'], line['out']] == ends
 
 
 def test_what_is_not_ours_is_not_touched(fast):
