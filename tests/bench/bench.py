@@ -282,7 +282,7 @@ def udp64(b):
                 for way, flow in flows.items():
                     with b.floor(way) as ready:
                         if ready:
-                            name = f'{way}, the hook, the kernel\'s change of protocol, and no more'
+                            name = f'{way}, only the kernel\'s change of protocol'
                             b.row(name, b.measure(name, flow), base[way, 1], subject='floor', in_chart=True)
                         else:
                             b.skip('the least that a translator takes', 'tcx: Linux 6.6')
@@ -496,7 +496,7 @@ GROUPS = {name: (function, title, most) for name, function, title, most in [
     ('growth', growth, 'How cost grows', 99),
     ('static', static, 'Static prefixes', 99),
     ('programs', programs, 'The programs alone', 99),
-    ('tcp', tcp, 'TCP, 1460-byte segments', 3),
+    ('tcp', tcp, 'TCP, 1460-byte segments', 5),
     ('latency', latency, 'Latency of a 64-byte request, gateway half loaded', 5),
     ('rfc8219', throughput, 'Throughput, gateway on a CPU of its own', 2),
     ('load', load, 'Loading and unloading', 99),

@@ -24,23 +24,24 @@ def svg(result):
     def x(ratio):
         return LABEL + ratio / most * BAR
 
+    end = TOP + LINE * len(rows)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
            f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
            f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
            '<text x="12" y="24" font-size="16">nat64: speed relative to plain IPv4 forwarding</text>',
            f'<text x="12" y="44" fill="#555555">{escape(machine(result["machine"]))}, '
-           f'median of {result["rounds"]} rounds</text>']
+           f'median of {result["rounds"]} rounds</text>',
+           f'<line x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{TOP - 4}" y2="{end + 4}" stroke="#000000" '
+           'stroke-dasharray="4 3"/>']
     for n, row in enumerate(rows):
         y = TOP + n * LINE
         out += [f'<text x="{LABEL - 8}" y="{y + 15}" text-anchor="end">{escape(row["name"])}</text>',
                 f'<rect x="{LABEL}" y="{y + 3}" width="{x(row["ratio"]) - LABEL:.1f}" height="{LINE - 6}" '
                 f'fill="{COLOURS[row["subject"]]}"/>',
-                f'<text x="{x(row["ratio"]) + 6:.1f}" y="{y + 15}">{row["ratio"]:.2f}'
+                f'<text x="{x(row["ratio"]) + 6:.1f}" y="{y + 15}" stroke="#ffffff" stroke-width="3" '
+                f'style="paint-order:stroke">{row["ratio"]:.2f}'
                 f'<tspan dx="8" fill="#777777">  {amount(row)}</tspan></text>']
-    end = TOP + LINE * len(rows)
-    out += [f'<line x1="{x(1):.1f}" x2="{x(1):.1f}" y1="{TOP - 4}" y2="{end + 4}" stroke="#000000" '
-            'stroke-dasharray="4 3"/>',
-            f'<text x="{x(1):.1f}" y="{end + 18}" text-anchor="middle">plain IPv4 forwarding = 1</text>', '</svg>']
+    out += [f'<text x="{x(1):.1f}" y="{end + 18}" text-anchor="middle">plain IPv4 forwarding = 1</text>', '</svg>']
     return '\n'.join(out) + '\n'
 
 
