@@ -110,14 +110,14 @@ static __always_inline bool is_ours4(__be32 v4)
 
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
-	struct nat64_mapping *m = NULL;
+	struct nat64_hop *hop = NULL;
 	__u64 mac;
 	bool fits;
 
 	p->act = TC_ACT_OK;
-	TRY(translate46(skb, p, h, &m));
+	TRY(translate46(skb, p, h, &hop));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
-	mac = known_hop(m);
+	mac = known_hop(hop);
 	if (!p->cut && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
 	return hand_over(skb, p, send_with_care);

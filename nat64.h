@@ -67,6 +67,12 @@ struct nat64_config {
 	__u8 pad[4];
 };
 
+/* The next hop of an IPv6 host. */
+struct nat64_hop {
+	__u64 mac;  /* in the first 6 bytes */
+	__u64 tick; /* when it was looked up, jiffies; good for a quarter of a second */
+};
+
 /* State map "mappings": array, index = host part of the IPv4 address (host byte order), 2^(32 - v4_len) entries.
  * Owner changes happen under .lock (the first member); readers go without: an entry changes its owner only when
  * it has been idle for the time-out and a second more. Userspace reads and writes this record with BPF_F_LOCK.
@@ -78,8 +84,7 @@ struct nat64_mapping {
 	__u32 pad;
 	union nat64_v6 v6; /* the owner */
 	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
-	__u64 hop;	   /* MAC address of its next hop, in the first 6 bytes */
-	__u64 hop_tick;	   /* when .hop was looked up, jiffies; good for a quarter of a second */
+	struct nat64_hop hop;
 	__u64 last_seen;
 	__u64 created; /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
 };

@@ -123,20 +123,20 @@ static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
 static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p, bool *usual)
 {
 	const struct iphdr *h = pkt_at(skb, ETH_HEADER, sizeof(*h));
-	struct nat64_mapping *m = NULL;
+	struct nat64_hop *hop = NULL;
 	struct header6 new;
 	__u32 zero = 0;
 	__u64 *own, to;
 
 	*usual = false;
-	if (!h || !in_pool(h->daddr) || !is_usual46(skb, h))
+	if (!h || !(in_pool(h->daddr) || is_static(h->daddr)) || !is_usual46(skb, h))
 		return NAT64_PASS;
 	if (is_traced())
 		trace_in(skb);
 	TRY(parse4(p, h, ETH_HEADER, skb->len - ETH_HEADER));
 	TRY(check_l4_4(skb, p));
-	TRY(addresses46(p, &m));
-	to = known_hop(m);
+	TRY(addresses46(p, &hop));
+	to = known_hop(hop);
 	own = bpf_map_lookup_elem(&own_mac, &zero);
 	if (!to || !own || !*own || !fits46(skb, p))
 		return NAT64_PASS;

@@ -148,15 +148,15 @@ __noinline int send_with_care(struct __sk_buff *skb)
 	struct pkt *p = handed_over();
 	__u32 zero = 0;
 	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
-	struct nat64_mapping *m;
+	struct nat64_hop *hop;
 	union nat64_v6 v6;
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
 	if (!cfg.l3) {
-		if (owner_of(p->daddr4, &v6, &m) != NAT64_PASS)
-			m = NULL;
-		TRY(find_hop(skb, p, m, s));
+		if (owner_of(p->daddr4, &v6, &hop) != NAT64_PASS)
+			hop = NULL;
+		TRY(find_hop(skb, p, hop, s));
 	}
 	if (p->cut)
 		TRY(cut(skb, p, &s->hop));

@@ -101,9 +101,9 @@ static __always_inline __u64 mac_of(const struct bpf_fib_lookup *fib)
 }
 
 /* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
- * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `m` remembers its
- * MAC address; `m` may be NULL. */
-static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_mapping *m, struct sending *s)
+ * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `hop` remembers its
+ * MAC address; `hop` may be NULL. */
+static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
 	union mac own = {};
@@ -136,9 +136,9 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex && s->mac;
 	if (!s->direct)
 		return NAT64_PASS;
-	if (m) {
-		WRITE_ONCE(m->hop, s->mac);
-		WRITE_ONCE(m->hop_tick, bpf_jiffies64());
+	if (hop) {
+		WRITE_ONCE(hop->mac, s->mac);
+		WRITE_ONCE(hop->tick, bpf_jiffies64());
 	}
 	s->direct = is_neighbour_used(fib);
 	if (!s->direct) {
@@ -150,13 +150,13 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	return NAT64_PASS;
 }
 
-/* The MAC address that `m` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop
- * again. `m` may be NULL. */
-static __always_inline __u64 known_hop(const struct nat64_mapping *m)
+/* The MAC address that `hop` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop
+ * again. `hop` may be NULL. */
+static __always_inline __u64 known_hop(const struct nat64_hop *hop)
 {
-	if (!m || bpf_jiffies64() - READ_ONCE(m->hop_tick) >= cfg.hz / 4)
+	if (!hop || bpf_jiffies64() - READ_ONCE(hop->tick) >= cfg.hz / 4)
 		return 0;
-	return READ_ONCE(m->hop);
+	return READ_ONCE(hop->mac);
 }
 
 /* Takes from the packet the route by which it came as IPv4. Kernels that do not when it becomes IPv6 (5.10.223) look at

@@ -74,6 +74,22 @@ struct {
 	__type(value, struct nat64_static6);
 } static4 SEC(".maps");
 
+#define STATIC_HOPS 1024
+
+/* A next hop of a host that has no entry of `mappings`. */
+struct static_hop {
+	__be32 v4; /* the host's */
+	__u32 pad;
+	struct nat64_hop hop;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATIC_HOPS);
+	__type(key, __u32);
+	__type(value, struct static_hop);
+} static_hops SEC(".maps");
+
 /* What live_mapping is asked, and answers. */
 struct request {
 	union nat64_v6 v6;
@@ -171,25 +187,45 @@ static __always_inline bool is_static(__be32 v4)
 	return cfg.has_static && bpf_map_lookup_elem(&static4, &key);
 }
 
-/* 4→6: the IPv6 host that has the address `v4`. An expired mapping is no mapping. `*entry`: its entry, or NULL if it has
- * none of its own. */
-static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_mapping **entry)
+/* What is remembered of the next hop of the host that has `v4` by static4. Of addresses that share a slot, the last has it. */
+static __always_inline struct nat64_hop *static_hop(__be32 v4)
+{
+	__u32 slot = bpf_ntohl(v4) % STATIC_HOPS;
+	struct static_hop *s = bpf_map_lookup_elem(&static_hops, &slot);
+
+	if (!s)
+		return NULL;
+	if (s->v4 != v4) {
+		s->v4 = v4;
+		s->hop.tick = 0;
+	}
+	return &s->hop;
+}
+
+/* 4→6: the IPv6 host that has the address `v4`, and what is remembered of its next hop, or NULL. An expired mapping is no
+ * mapping. */
+static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_hop **hop)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
 	__u64 tick;
 
-	*entry = NULL;
-	if (!m || !in_pool(v4))
-		return cfg.has_static ? static_v6(v4, v6) : NAT64_DROP_NO_MAPPING;
-	tick = READ_ONCE(m->tick);
-	if (!tick || expired(tick, bpf_jiffies64(), 0))
+	*hop = NULL;
+	if (m && in_pool(v4)) {
+		tick = READ_ONCE(m->tick);
+		if (!tick || expired(tick, bpf_jiffies64(), 0))
+			return NAT64_DROP_NO_MAPPING;
+		v6->d[0] = READ_ONCE(m->v6.d[0]);
+		v6->d[1] = READ_ONCE(m->v6.d[1]);
+		if (!cfg.has_static || v6->d[0] | v6->d[1]) {
+			*hop = &m->hop;
+			return NAT64_PASS;
+		}
+	}
+	if (!cfg.has_static)
 		return NAT64_DROP_NO_MAPPING;
-	v6->d[0] = READ_ONCE(m->v6.d[0]);
-	v6->d[1] = READ_ONCE(m->v6.d[1]);
-	if (cfg.has_static && !(v6->d[0] | v6->d[1]))
-		return static_v6(v4, v6);
-	*entry = m;
+	TRY(static_v6(v4, v6));
+	*hop = static_hop(v4);
 	return NAT64_PASS;
 }
 
@@ -227,7 +263,7 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 		r->seen = m->last_seen;
 		WRITE_ONCE(m->v6.d[0], v6->d[0]);
 		WRITE_ONCE(m->v6.d[1], v6->d[1]);
-		m->hop_tick = 0;
+		m->hop.tick = 0;
 		m->created = m->last_seen = clock;
 		WRITE_ONCE(m->tick, now); /* last: makes it live for readers */
 	}

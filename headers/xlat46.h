@@ -6,14 +6,14 @@
 #include "icmp.h"
 
 /* Both addresses in IPv6. An ICMP error may have an illegal source: it helps to see it (section 4.1). */
-static __always_inline int addresses46(struct pkt *p, struct nat64_mapping **m)
+static __always_inline int addresses46(struct pkt *p, struct nat64_hop **hop)
 {
 	if (!p->icmp_error && v4_illegal(p->saddr4))
 		return NAT64_DROP_SRC_ILLEGAL;
 	if (v4_strict_illegal(p->saddr4))
 		return NAT64_DROP_NON_GLOBAL;
 	v6_of(p->saddr4, &p->saddr6);
-	TRY(owner_of(p->daddr4, &p->daddr6, m));
+	TRY(owner_of(p->daddr4, &p->daddr6, hop));
 	if (p->proto == IPPROTO_ICMP && !p->icmp_error && p->icmp.type != ICMP4_ECHO && p->icmp.type != ICMP4_REPLY)
 		return NAT64_DROP_ICMP_TYPE;
 	return NAT64_PASS;
@@ -164,7 +164,7 @@ static __always_inline int fit_segments(struct __sk_buff *skb, const struct pkt 
 
 /* The way of an IPv4 packet whose destination is in the pool, up to its IPv6 form. */
 static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h,
-				       struct nat64_mapping **m)
+				       struct nat64_hop **hop)
 {
 	struct header6 new;
 
@@ -172,7 +172,7 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 	if (p->ext_len)
 		TRY(walk_options(skb, l3_off() + IP4_HEADER, p->ext_len));
 	TRY(check_l4_4(skb, p));
-	TRY(addresses46(p, m));
+	TRY(addresses46(p, hop));
 	if (p->icmp_error)
 		return hand_over(skb, p, icmp_error46);
 	p->kernel_csum = has_kernel_csum(skb);

@@ -320,9 +320,13 @@ class Translator:
 
     def run46(self, packet, **skb):
         """One IPv4 packet through the 4→6 program: (verdict, IP packet as it left the program)."""
-        with self.host:
-            verdict, frame = self.to6.run(self.ETH4 + bytes(packet), self.ifindex, **skb)
+        verdict, frame = self.frame46(packet, **skb)
         return verdict, frame[14:]
+
+    def frame46(self, packet, **skb):
+        """The same, with its Ethernet header."""
+        with self.host:
+            return self.to6.run(self.ETH4 + bytes(packet), self.ifindex, **skb)
 
     def stats(self):
         """Counters summed over the CPUs: {'packets': [6→4, 4→6], 'bytes': [..], 'drops': [{reason: n}, {..}]},

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """--fast on real traffic: what is usual goes past the IPv4 stack and is the same as by it; all else meets the stack."""
 
+import contextlib
 import json
 import time
 
@@ -102,6 +103,18 @@ def test_4to6(fast, name):
     fast.xlat64(IPv6(src=V6, dst=embed(V4)) / udp(1))
     check(fast, 46, [IP(src=V4, dst=fast.pool_addr, id=7, **fields) / four],
           [IPv6(src=embed(V4), dst=V6, hlim=63, tc=fields.get('tos', 0)) / six], by_stack)
+
+
+@pytest.mark.parametrize('pair, v4', [('fc00:66::/120=203.0.113.0/24', '203.0.113.10'), ('fc00:66::a=203.0.113.7', '203.0.113.7'),
+                                      ('fc00:66::/124=10.0.1.16/28', '10.0.1.26')])
+def test_static(net, pair, v4):
+    """The next hop of a host that has no entry in the table is remembered too."""
+    _, gw, _ = net
+    gw.load('--fast', '-s', pair)
+    with contextlib.closing(Crossing(*net)) as crossing:
+        assert crossing.pool_addr == v4
+        check(crossing, 64, [IPv6(src=V6, dst=embed(V4)) / udp(9)], [IP(src=v4, dst=V4, ttl=63, id=0, flags=0) / udp(9)], False)
+        check(crossing, 46, [IP(src=V4, dst=v4, id=7) / udp(9)], [IPv6(src=embed(V4), dst=V6, hlim=63) / udp(9)], False)
 
 
 def test_4to6_link_padding_is_not_carried(fast):

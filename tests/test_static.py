@@ -149,6 +149,27 @@ def test_nobody_is_the_owner_of_held_addresses(gw):
         assert t.drops() == {'src-illegal': 1}
 
 
+def test_next_hops(net):
+    """Hosts of a static prefix, each a neighbour of its own, in turn: also those that share a slot of what the program
+    remembers of next hops, which are 1,024 addresses apart."""
+    _, gw, _ = net
+    gw.load(*statics('fc00:6::/112=198.18.0.0/16'), allow=[])
+    hosts = (2, 3, 1026, 1027, 2050)
+    for n in hosts:
+        gw.ip('neigh', 'replace', f'fc00:6::{n:x}', 'lladdr', f'02:00:00:00:{n >> 8:02x}:{n & 255:02x}', 'dev', 'eth0')
+    known = set()
+    with Translator(gw) as t:
+        for n in hosts * 5 + tuple(n for n in hosts for _ in range(5)):
+            verdict, frame = t.frame46(raw(IP(src='198.51.100.1', dst=f'198.18.{n >> 8}.{n & 255}') / UDP() / b'data'))
+            assert frame[38:54] == ipaddress.ip_address(f'fc00:6::{n:x}').packed
+            if verdict == TC_ACT_OK:
+                assert frame[:6] == bytes([2, 0, 0, 0, n >> 8, n & 255])
+                known.add(n)
+            else:
+                assert verdict == TC_ACT_REDIRECT
+    assert known == set(hosts)
+
+
 def test_longest_match_wins(gw):
     """A host inside a prefix, a prefix inside a prefix, on either side."""
     gw.load(*statics('2001:db8:3::/112=10.8.0.0/16', '2001:db8:3::100/120=10.9.9.0/24', '2001:db8:3::105=10.0.1.5',

@@ -225,7 +225,7 @@ static int copy(__u32 index, const struct nat64_mapping *m, void *data)
 	why = illegal(r, index, &there, &m->v6);
 	if (why)
 		goto out;
-	to.hop_tick = 0;
+	to.hop.tick = 0;
 	if (kind == MAPPING_STATIC)
 		err = mapping_dynamic(&m->v6, 0, r->now - m->created, r->cfg, &to);
 	return err ? err : adopt(r, index, &there, &to);
