@@ -77,7 +77,9 @@ static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())
 		trace_in(skb);
-	p.ip_len = p.rest = 0;
+	p.ip_len = p.wire = p.id = p.rest = 0;
+	p.cut = p.icmp_type = p.kernel_csum = p.df = 0;
+	p.saddr4 = p.daddr4 = 0;
 	p.act = TC_ACT_OK;
 	verdict = translate64(skb, &p, h);
 	if (cfg.fast && !tagged && verdict == NAT64_PASS)
@@ -138,7 +140,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())
 		trace_in(skb);
-	p.ip_len = p.cut = p.rest = 0;
+	p.ip_len = p.wire = p.cut = p.icmp_type = p.rest = p.kernel_csum = 0;
 	return finish(skb, NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
@@ -153,7 +155,7 @@ int nat64_fast(struct __sk_buff *skb)
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	p.ip_len = p.cut = p.rest = 0;
+	p.ip_len = p.wire = p.cut = p.icmp_type = p.rest = p.kernel_csum = 0;
 	verdict = translate_fast46(skb, &p, &usual);
 	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
 }

@@ -37,6 +37,7 @@ struct quote {
 
 /* The work on one ICMP error. Here and not on the stack, which is 512 bytes for all functions together. */
 struct icmp_work {
+	struct icmp old; /* its header */
 	struct quote n;
 	struct pkt q;
 	struct header6 h;
@@ -297,8 +298,8 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 	n->l4.type = type;
 	if (type != 0xff) {
 		at = 2;
-		diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(q->icmp.type, 0));
-		n->diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(q->icmp.type, 0));
+		diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(q->icmp_type, 0));
+		n->diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(q->icmp_type, 0));
 	} else {
 		at = csum_at(q->proto);
 		if (at < 0 || q->frag_off)
@@ -405,17 +406,19 @@ static __always_inline int put_icmp(struct __sk_buff *skb, struct quote *n, __u3
 static __always_inline int quoted_type(struct __sk_buff *skb, struct pkt *q, const struct quote *n, __u8 icmp, __u8 ask,
 				       __u8 reply, __u8 new_ask, __u8 new_reply, __u8 *type)
 {
+	__u8 old;
+
 	*type = 0xff;
 	if (q->proto != icmp || q->frag_off)
 		return NAT64_PASS;
-	if (n->len - n->old_header < sizeof(q->icmp) ||
-	    pkt_load(skb, q->l4_off, &q->icmp, sizeof(q->icmp)) != NAT64_PASS)
+	if (n->len - n->old_header < sizeof(struct icmp) || pkt_load(skb, q->l4_off, &old, sizeof(old)) != NAT64_PASS)
 		return NAT64_DROP_ICMP_QUOTE;
-	if (q->icmp.type == ask)
+	q->icmp_type = old;
+	if (old == ask)
 		*type = new_ask;
-	else if (q->icmp.type == reply)
+	else if (old == reply)
 		*type = new_reply;
-	else if (icmp == IPPROTO_ICMP ? is_icmp4_error(q->icmp.type) : q->icmp.type < 128)
+	else if (icmp == IPPROTO_ICMP ? is_icmp4_error(old) : old < 128)
 		return NAT64_DROP_ICMP_NESTED;
 	else
 		return NAT64_DROP_ICMP_QUOTE;

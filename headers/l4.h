@@ -64,15 +64,19 @@ static __always_inline int check_l4_header(const struct pkt *p)
 	return p->frag ? NAT64_DROP_FRAG_BAD : NAT64_DROP_TRUNCATED;
 }
 
-/* Reads the ICMP header. The checksum of a part cannot be translated: it covers the whole in one family, and the
+/* Reads the type of an ICMP message. The checksum of a part cannot be translated: it covers the whole in one family, and the
  * whole with the length of the whole in the other. */
-static __always_inline int load_icmp(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int load_icmp_type(struct __sk_buff *skb, struct pkt *p)
 {
+	__u8 type;
+
 	if (p->frag)
 		return NAT64_DROP_FRAG_ICMP;
-	if (p->l4_len < sizeof(p->icmp))
+	if (p->l4_len < sizeof(struct icmp))
 		return NAT64_DROP_TRUNCATED;
-	return pkt_load(skb, p->l4_off, &p->icmp, sizeof(p->icmp));
+	TRY(pkt_load(skb, p->l4_off, &type, sizeof(type)));
+	p->icmp_type = type;
+	return NAT64_PASS;
 }
 
 /* Protocols that do not cross, impossible fragments, and transport headers that are cut short. */
@@ -87,8 +91,8 @@ static __always_inline int check_l4_6(struct __sk_buff *skb, struct pkt *p)
 	}
 	if (p->proto != IPPROTO_ICMPV6)
 		return check_l4_header(p);
-	TRY(load_icmp(skb, p));
-	p->icmp_error = p->icmp.type < 128;
+	TRY(load_icmp_type(skb, p));
+	p->icmp_error = p->icmp_type < 128;
 	return NAT64_PASS;
 }
 
@@ -100,15 +104,15 @@ static __always_inline int check_l4_4(struct __sk_buff *skb, struct pkt *p)
 	TRY(check_fragment(p));
 	if (p->proto != IPPROTO_ICMP)
 		return check_l4_header(p);
-	TRY(load_icmp(skb, p));
-	p->icmp_error = is_icmp4_error(p->icmp.type);
+	TRY(load_icmp_type(skb, p));
+	p->icmp_error = is_icmp4_error(p->icmp_type);
 	return NAT64_PASS;
 }
 
 /* Changes the type of an ICMP query to `type`, and its checksum by that and by `diff`. */
 static __always_inline int icmp_query(struct __sk_buff *skb, const struct pkt *p, __u8 type, csum_t diff)
 {
-	diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(p->icmp.type, 0));
+	diff += csum_sub(icmp_type_sum(type, 0), icmp_type_sum(p->icmp_type, 0));
 	TRY(csum_update(skb, p->l4_off + 2, diff, 0));
 	return pkt_store(skb, p->l4_off, &type, 1);
 }
@@ -139,7 +143,7 @@ static __always_inline int transport64(struct __sk_buff *skb, const struct pkt *
 	csum_t v6 = csum_v6(&p->saddr6) + csum_v6(&p->daddr6);
 
 	if (p->proto == IPPROTO_ICMPV6)
-		return icmp_query(skb, p, p->icmp.type == ICMP6_ECHO ? ICMP4_ECHO : ICMP4_REPLY,
+		return icmp_query(skb, p, p->icmp_type == ICMP6_ECHO ? ICMP4_ECHO : ICMP4_REPLY,
 				  csum_sub(0, v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6)));
 	return transport_csum(skb, p, IP6_HEADER, csum_sub(csum_32(p->saddr4) + csum_32(p->daddr4), v6));
 }
@@ -174,7 +178,7 @@ static __always_inline int transport46(struct __sk_buff *skb, const struct pkt *
 	} copy, *udp;
 
 	if (p->proto == IPPROTO_ICMP)
-		return icmp_query(skb, p, p->icmp.type == ICMP4_ECHO ? ICMP6_ECHO : ICMP6_REPLY,
+		return icmp_query(skb, p, p->icmp_type == ICMP4_ECHO ? ICMP6_ECHO : ICMP6_REPLY,
 				  v6 + csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
 	if (p->proto == IPPROTO_UDP && !p->frag_off) {
 		udp = p->ext_len ? NULL : pkt_at(skb, l3_off() + IP4_HEADER, sizeof(*udp));

@@ -28,17 +28,18 @@ struct icmp {
  *	struct pkt                      .frag_off (bytes), .more, .frag (a fragment), .df
  */
 struct pkt {
-	__u32 l4_off; /* transport header, from skb->data */
-	__u32 l4_len; /* its length with all that follows, bytes */
-	__u32 ip_len; /* the whole IP packet */
-	__u32 wire;   /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
+	__u32 l4_off;	  /* transport header, from skb->data */
+	__u32 l4_len;	  /* its length with all that follows, bytes */
+	__u32 ip_len;	  /* the whole IP packet */
+	__u32 id;	  /* identification, host byte order */
+	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
+	__u16 wire;	  /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
 	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
 	__u16 frag_off;	  /* bytes */
 	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
+	__u16 icmp_type;  /* if it is ICMP */
 	__s8 act;	  /* what the program returns for it unless it is dropped */
 	__u8 kernel_csum; /* 1: see has_kernel_csum */
-	__u32 id;	  /* identification, host byte order */
-	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
 	__u8 frag;	  /* 1: part of a packet */
 	__u8 more;	  /* 1: not the last part */
@@ -47,7 +48,6 @@ struct pkt {
 	__u8 ttl;	  /* TTL or hop limit */
 	__u8 proto;	  /* transport protocol, as the packet has it */
 	__u8 icmp_error;  /* 1: an ICMP error message */
-	struct icmp icmp; /* if it is ICMP */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
 };
@@ -197,7 +197,7 @@ static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const st
  * not. A list of options that makes no sense is not ours to judge, except that it must end. */
 static __noinline int walk_options(struct __sk_buff *skb, __u32 off, __u32 len)
 {
-	__u8 o[3];
+	__u8 o[3] = {};
 	__u32 i, at = 0;
 
 	for (i = 0; i < 40 && at < len; i++) {

@@ -14,7 +14,7 @@ static __always_inline int addresses46(struct pkt *p, struct nat64_hop **hop)
 		return NAT64_DROP_NON_GLOBAL;
 	v6_of(p->saddr4, &p->saddr6);
 	TRY(owner_of(p->daddr4, &p->daddr6, hop));
-	if (p->proto == IPPROTO_ICMP && !p->icmp_error && p->icmp.type != ICMP4_ECHO && p->icmp.type != ICMP4_REPLY)
+	if (p->proto == IPPROTO_ICMP && !p->icmp_error && p->icmp_type != ICMP4_ECHO && p->icmp_type != ICMP4_REPLY)
 		return NAT64_DROP_ICMP_TYPE;
 	return NAT64_PASS;
 }
@@ -73,6 +73,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
 	struct header6 *h;
+	struct icmp *old;
 	struct pkt *q;
 	struct quote *n;
 	csum_t v6;
@@ -85,11 +86,13 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	n = &w->n;
 	h = &w->h;
 	n->diff = 0;
-	TRY(icmp_header46(&p->icmp, &n->icmp));
-	find_quote(p, p->icmp.b[1] * 4, n);
+	old = &w->old;
+	TRY(pkt_load(skb, p->l4_off, old, sizeof(*old)));
+	TRY(icmp_header46(old, &n->icmp));
+	find_quote(p, old->b[1] * 4, n);
 	TRY(load_quote4(skb, q, n));
 	if (n->icmp.type == 2)
-		n->icmp.rest = bpf_htonl(mtu46(bpf_ntohs(p->icmp.h[1]), q->ip_len));
+		n->icmp.rest = bpf_htonl(mtu46(bpf_ntohs(old->h[1]), q->ip_len));
 	if (q->saddr4 != p->daddr4)
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr6 = p->daddr6;
@@ -115,8 +118,8 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
 	n->diff += icmp_header_sum(&n->icmp) + csum_header6(h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
 		   csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
-	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum);
-	n->icmp.check = p->icmp.check;
+	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum);
+	n->icmp.check = old->check;
 	TRY(cut_tail(skb, n));
 
 	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len));

@@ -16,8 +16,8 @@ static __always_inline int destination64(struct pkt *p)
 		verdict = NAT64_DROP_DST_ILLEGAL;
 	else if (v4_strict_illegal(p->daddr4))
 		verdict = NAT64_DROP_NON_GLOBAL;
-	else if (p->proto == IPPROTO_ICMPV6 && !p->icmp_error && p->icmp.type != ICMP6_ECHO &&
-		 p->icmp.type != ICMP6_REPLY)
+	else if (p->proto == IPPROTO_ICMPV6 && !p->icmp_error && p->icmp_type != ICMP6_ECHO &&
+		 p->icmp_type != ICMP6_REPLY)
 		verdict = NAT64_DROP_ICMP_TYPE;
 	if (verdict != NAT64_PASS && v6_illegal(&p->saddr6))
 		return NAT64_DROP_SRC_ILLEGAL;
@@ -115,6 +115,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	__u32 length;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
 	struct iphdr outer, inner;
+	struct icmp *old;
 	struct pkt *q;
 	struct quote *n;
 	csum_t v6;
@@ -129,12 +130,14 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	n->new_header = IP4_HEADER;
 	if (v6_illegal(&p->saddr6))
 		return NAT64_DROP_SRC_ILLEGAL;
-	TRY(icmp_header64(&p->icmp, &n->icmp));
-	length = p->icmp.type == 1 || p->icmp.type == 3 ? p->icmp.b[0] * 8 : 0;
+	old = &w->old;
+	TRY(pkt_load(skb, p->l4_off, old, sizeof(*old)));
+	TRY(icmp_header64(old, &n->icmp));
+	length = old->type == 1 || old->type == 3 ? old->b[0] * 8 : 0;
 	find_quote(p, length, n);
 	TRY(load_quote6(skb, q, n));
-	if (p->icmp.type == 2)
-		n->icmp.h[1] = bpf_htons(mtu64(bpf_ntohl(p->icmp.rest), q->frag_header));
+	if (old->type == 2)
+		n->icmp.h[1] = bpf_htons(mtu64(bpf_ntohl(old->rest), q->frag_header));
 	if (!in_nat64_prefix(&q->saddr6) || v4_of(&q->saddr6) != p->daddr4)
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr4 = p->daddr4;
@@ -156,9 +159,9 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	if (sum < 0)
 		return NAT64_DROP_TRUNCATED;
 	n->diff += icmp_header_sum(&n->icmp);
-	n->diff = csum_sub(n->diff, icmp_header_sum(&p->icmp) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
+	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
 					    csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
-	n->icmp.check = p->icmp.check;
+	n->icmp.check = old->check;
 	TRY(cut_tail(skb, n));
 
 	header64(q, IP4_HEADER + q->l4_len, &inner);
