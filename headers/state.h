@@ -229,8 +229,16 @@ static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_
 	return NAT64_PASS;
 }
 
+/* Is `v6` the owner of entry `m`? Its .tick, which is read first: if that is fresh, or NAT64_STATIC, the owner is the same
+ * before and after. */
+static __always_inline bool is_owner(const struct nat64_mapping *m, const union nat64_v6 *v6, __u64 *tick)
+{
+	*tick = READ_ONCE(m->tick);
+	return READ_ONCE(m->v6.d[0]) == v6->d[0] && READ_ONCE(m->v6.d[1]) == v6->d[1];
+}
+
 /* The entry that `v6` owns, live or not, or NULL. */
-static __always_inline struct nat64_mapping *owned_by(const union nat64_v6 *v6, __u32 *index)
+static __always_inline struct nat64_mapping *owned_by(const union nat64_v6 *v6, __u32 *index, __u64 *tick)
 {
 	__u32 *i = bpf_map_lookup_elem(&by_v6, v6);
 	struct nat64_mapping *m;
@@ -239,7 +247,7 @@ static __always_inline struct nat64_mapping *owned_by(const union nat64_v6 *v6, 
 		return NULL;
 	*index = *i;
 	m = bpf_map_lookup_elem(&mappings, index);
-	return m && v6_same(&m->v6, v6) ? m : NULL;
+	return m && is_owner(m, v6, tick) ? m : NULL;
 }
 
 static __always_inline bool is_allowed(const union nat64_v6 *v6)
@@ -390,6 +398,7 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	__u32 zero = 0, mine, *i;
 	struct request *r = bpf_map_lookup_elem(&request, &zero);
 	struct nat64_mapping *m;
+	__u64 tick;
 	int verdict;
 
 	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
@@ -399,7 +408,7 @@ __noinline int live_mapping(struct __sk_buff *skb)
 		return NAT64_DROP_SRC_ILLEGAL;
 	if (!is_allowed(&r->v6))
 		return NAT64_DROP_NOT_ALLOWED;
-	m = owned_by(&r->v6, &r->index);
+	m = owned_by(&r->v6, &r->index, &tick);
 	if (m)
 		return revive(skb, m, r);
 	r->full = 0;
@@ -425,51 +434,43 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	m = bpf_map_lookup_elem(&mappings, &mine);
 	if (m)
 		release(m, &r->v6);
-	return owned_by(&r->v6, &r->index) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
+	return owned_by(&r->v6, &r->index, &tick) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
 /* Where the index of the mapping of `v6` most likely is. */
 static __always_inline __u32 *guess_for(const union nat64_v6 *v6)
 {
-	__u32 slot = (v6->d[0] ^ v6->d[1]) * 0x9e3779b97f4a7c15ULL >> (32 + cfg.v4_len);
+	__u64 sum = bpf_be64_to_cpu(v6->d[0]) * 0x9e3779b97f4a7c15ULL + bpf_be64_to_cpu(v6->d[1]) * 0xc2b2ae3d27d4eb4fULL;
+	__u32 slot = sum >> (32 + cfg.v4_len);
 
 	return bpf_map_lookup_elem(&guesses, &slot);
-}
-
-/* Is it, and is there nothing to write? What a static prefix holds has :: for its owner. */
-static __always_inline bool is_settled(const union nat64_v6 *v6, __u32 index, __u64 now)
-{
-	const struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
-	__u64 tick;
-
-	if (!m || !v6_same(&m->v6, v6) || !(v6->d[0] | v6->d[1]))
-		return false;
-	tick = READ_ONCE(m->tick);
-	return is_fresh(tick, now) || tick == NAT64_STATIC;
 }
 
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
 static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
 {
-	__u64 now = bpf_jiffies64(), tick;
-	struct nat64_mapping *m;
+	__u64 now = bpf_jiffies64(), tick = 0;
 	__u32 index, zero = 0, *guess;
+	struct nat64_mapping *m;
+	bool taken = false; /* the guess is that of a host that has just sent something */
 	struct request *r;
 
 	guess = guess_for(v6);
 	if (guess) {
 		index = READ_ONCE(*guess);
-		if (is_settled(v6, index, now)) {
+		m = bpf_map_lookup_elem(&mappings, &index);
+		if (m && is_owner(m, v6, &tick) && (is_fresh(tick, now) || tick == NAT64_STATIC) &&
+		    (v6->d[0] | v6->d[1])) { /* what a static prefix holds has :: for its owner */
 			*v4 = v4_at(index);
 			return NAT64_PASS;
 		}
+		taken = is_fresh(tick, now);
 	}
-	m = owned_by(v6, &index);
+	m = owned_by(v6, &index, &tick);
 	if (m) {
-		if (guess)
+		if (guess && !taken)
 			WRITE_ONCE(*guess, index);
 		*v4 = v4_at(index);
-		tick = READ_ONCE(m->tick);
 		if (is_fresh(tick, now))
 			return NAT64_PASS;
 		if (tick && !expired(tick, now, 0)) {
@@ -494,9 +495,10 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 /* The pool's address for a host that has one, live or not: for the packet that an ICMP error quotes. */
 static __always_inline int known_address_for(const union nat64_v6 *v6, __be32 *v4)
 {
+	__u64 tick;
 	__u32 index;
 
-	if (owned_by(v6, &index)) {
+	if (owned_by(v6, &index, &tick)) {
 		*v4 = v4_at(index);
 		return NAT64_PASS;
 	}

@@ -252,6 +252,8 @@ def second(long_path):
     host.route('default', 'via', 'fc00:9::1')
     long_path.gw.route('fc00:9::/64', 'via', f'{LINKS6["gw"]}6')
     host.sysctl('net.ipv6.icmp.ratelimit', 0)
+    for name in 'all', 'left':      # Linux 5.10 would tell IPv4 hosts of a shorter way, by ICMP that does not cross
+        long_path.gw.sysctl(f'net.ipv4.conf.{name}.send_redirects', 0)
     return host
 
 

@@ -14,9 +14,10 @@
 #include "user/addr.h"
 #include "user/object.h"
 
-#define LOG_STATS 4 /* BPF_LOG_STATS, kernel/bpf/verifier.c: only the summary */
-#define LOG_SIZE  (64 * 1024)
-#define PROGRAMS  3
+#define LOG_STATES 2 /* BPF_LOG_LEVEL2, kernel/bpf/verifier.c: what it knows before each instruction */
+#define LOG_STATS  4 /* BPF_LOG_STATS: only the summary */
+#define LOG_SIZE   (64 * 1024 * 1024)
+#define PROGRAMS   3
 
 static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6, NAT64_PROG_FAST };
 
@@ -65,8 +66,35 @@ static int number_of(const struct bpf_program *prog)
 	return i;
 }
 
-/* Loads one form of the programs; raises max[] to the verifier's numbers. */
-static int verify(bool btf, struct nat64_config cfg, unsigned int max[PROGRAMS])
+/* Does an instruction read bytes of the stack that were not written, "?" in the log? Kernels without "bpf: Allow reads
+ * from uninit stack" (6.3; long-term kernels since 2023) refuse that. Prints the first. */
+static bool reads_unwritten(const char *log)
+{
+	unsigned int bits, off, i, len;
+	char line[2048], name[16];
+	const char *slot;
+
+	for (; *log; log += len + (log[len] == '\n')) {
+		len = strcspn(log, "\n");
+		snprintf(line, sizeof(line), "%.*s", (int)(len < sizeof(line) ? len : sizeof(line) - 1), log);
+		if (sscanf(line, "%*u: (%*x) %*[rw0-9] = *(%*[us]%u *)(r10 -%u)", &bits, &off) != 2)
+			continue;
+		snprintf(name, sizeof(name), " fp-%u=", (off + 7) / 8 * 8);
+		slot = strstr(line, name);
+		if (!slot || strspn(slot + strlen(name), "0m?") != 8)
+			continue;
+		for (i = 0; i < bits / 8; i++)
+			if (slot[strlen(name) + (off - i - 1) % 8] == '?') {
+				fprintf(stderr, "reads what was not written: %s\n", line);
+				return true;
+			}
+	}
+	return false;
+}
+
+/* Loads one form of the programs; raises max[] to the verifier's numbers. `level`: of its log, which is printed if that is
+ * short and something goes wrong. */
+static int verify(bool btf, struct nat64_config cfg, unsigned int level, unsigned int max[PROGRAMS])
 {
 	static char logs[PROGRAMS][LOG_SIZE];
 	struct nat64_bpf *skel = object_open(btf);
@@ -77,8 +105,8 @@ static int verify(bool btf, struct nat64_config cfg, unsigned int max[PROGRAMS])
 		return -errno;
 	skel->rodata->cfg = cfg;
 	bpf_object__for_each_program(prog, skel->obj) {
-		bpf_program__set_log_level(prog, LOG_STATS);
-		bpf_program__set_log_buf(prog, logs[number_of(prog)], LOG_SIZE);
+		bpf_program__set_log_level(prog, level);
+		bpf_program__set_log_buf(prog, logs[number_of(prog)], level == LOG_STATS ? 64 * 1024 : LOG_SIZE);
 		logs[number_of(prog)][0] = 0;
 	}
 	err = nat64_bpf__load(skel);
@@ -88,7 +116,9 @@ static int verify(bool btf, struct nat64_config cfg, unsigned int max[PROGRAMS])
 
 		if (!n)
 			err = err ? err : -EIO;
-		if (err)
+		if (level == LOG_STATES)
+			err = err || reads_unwritten(log) ? -EINVAL : 0;
+		else if (err)
 			fprintf(stderr, "%s, NAT64 prefix /%u%s:\n%s\n", bpf_program__name(prog), cfg.v6_len,
 				cfg.l3 ? ", layer 3" : "", log);
 		if (n > max[number_of(prog)])
@@ -121,8 +151,12 @@ int main(void)
 		for (size_t kind = 0; kind < 4; kind++)
 			if (lengths[i] == 96 || kind == i % 4)
 				for (int form = 0; form < forms; form++)
-					if (verify(form == 1, config(lengths[i], kind & 1, kind & 2), max))
+					if (verify(form == 1, config(lengths[i], kind & 1, kind & 2), LOG_STATS, max))
 						return 1;
+	/* Of kernels that have both forms, the log tells what is known of the stack. */
+	if (forms == 2 && verify(false, config(96, false, true), LOG_STATES, max))
+		return 1;
+	printf("%s\n", forms == 2 ? "with and without BTF" : "without BTF");
 	for (int i = 0; i < PROGRAMS; i++)
 		printf("%s %u\n", NAMES[i], max[i]);
 	return 0;

@@ -320,6 +320,12 @@ static int load_form(bool btf, const struct options *o, const struct nat64_confi
 	return err ? err : nat64_bpf__load(skel);
 }
 
+/* Is that an error which says nothing of what the kernel can do? */
+static bool is_passing(int err)
+{
+	return err == -ENOMEM || err == -EAGAIN || err == -EINTR || err == -EMFILE || err == -ENFILE || err == -EPERM;
+}
+
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
@@ -329,7 +335,8 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	libbpf_set_print(NULL);
 	err = load_form(true, o, cfg, old, programs, inherit);
 	libbpf_set_print(print_libbpf);
-	if (err) { /* for whatever reason: if it is not that the kernel is older, it is found again */
+	if (err && !is_passing(err)) {
+		msg_info("without BTF of this kernel: checksums by its helpers (%s)", strerror(-err));
 		nat64_bpf__destroy(*programs);
 		err = load_form(false, o, cfg, old, programs, inherit);
 	}
