@@ -55,8 +55,10 @@ def form(request, net):
     if request.param == 'with BTF':
         gw.load()
         return net
-    for via in ([], NO_BTF) if os.path.exists('/sys/kernel/btf') else ([],):
-        gw.load(via=via)
+    btf = os.path.exists('/sys/kernel/btf')
+    for via in ([], NO_BTF) if btf else ([],):
+        said = gw.load('-v', via=via).stdout
+        assert ('without BTF' in said) == (via == NO_BTF or not btf or KERNEL < (6, 2)), said
         with Translator(gw) as t:
             tags.append(t.to4.tag)
     if KERNEL >= (6, 2) and len(tags) == 2:
