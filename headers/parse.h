@@ -28,12 +28,12 @@ struct icmp {
  *	struct pkt                      .frag_off (bytes), .more, .frag (a fragment), .df
  */
 struct pkt {
-	__u32 l4_off;	  /* transport header, from skb->data */
-	__u32 l4_len;	  /* its length with all that follows, bytes */
-	__u32 ip_len;	  /* the whole IP packet */
-	__u32 id;	  /* identification, host byte order */
-	__u32 rest;	  /* if it is dropped: pointer or MTU that the ICMP error about it has */
-	__u16 wire;	  /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
+	__u32 l4_off; /* transport header, from skb->data */
+	__u32 l4_len; /* its length with all that follows, bytes */
+	__u32 ip_len; /* the whole IP packet */
+	__u32 id;     /* identification, host byte order */
+	__u32 rest;   /* if it is dropped: pointer or MTU that the ICMP error about it has */
+	__u16 wire;   /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
 	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
 	__u16 frag_off;	  /* bytes */
 	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */

@@ -440,8 +440,8 @@ __noinline int live_mapping(struct __sk_buff *skb)
 /* Where the index of the mapping of `v6` most likely is. */
 static __always_inline __u32 *guess_for(const union nat64_v6 *v6)
 {
-	__u64 sum = bpf_be64_to_cpu(v6->d[0]) * 0x9e3779b97f4a7c15ULL + bpf_be64_to_cpu(v6->d[1]) * 0xc2b2ae3d27d4eb4fULL;
-	__u32 slot = sum >> (32 + cfg.v4_len);
+	__u64 hi = bpf_be64_to_cpu(v6->d[0]), lo = bpf_be64_to_cpu(v6->d[1]);
+	__u32 slot = (hi * 0x9e3779b97f4a7c15ULL + lo * 0xc2b2ae3d27d4eb4fULL) >> (32 + cfg.v4_len);
 
 	return bpf_map_lookup_elem(&guesses, &slot);
 }

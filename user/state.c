@@ -247,7 +247,7 @@ static int apply(const struct loaded *maps, const struct edits *e)
 
 	for (size_t i = 0; !err && i < e->n; i++)
 		err = disown(maps, &e->list[i]);
-	/* From here on no program has hold of an entry as its owner's that was cut off, nor of an old .tick. */
+	/* From here on no program writes to an entry as its owner's that was cut off, nor has hold of an old .tick. */
 	wait_for_programs();
 	for (size_t i = 0; !err && i < e->n; i++)
 		err = state_set(maps, e->list[i].index, &e->list[i].to);
