@@ -5,6 +5,7 @@
  *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
  *	guesses:  a few bits of an IPv6 address -> index (array)
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
+ *	static_hops: IPv4 address -> next hop of the host that has it by static4 (array, a few bits of the address)
  *
  * An entry of `mappings` is free (tick 0), live, or expired. It changes its owner only under its lock, and only when it
  * is free or has been expired for a second: so readers need no lock, they look at tick first. Whoever takes

@@ -67,7 +67,7 @@ static int number_of(const struct bpf_program *prog)
 }
 
 /* Does an instruction read bytes of the stack that were not written, "?" in the log? Kernels without "bpf: Allow reads
- * from uninit stack" (6.3; long-term kernels since 2023) refuse that. Prints the first. */
+ * from uninit stack" (6.3, and later releases of older series) refuse that. Prints the first. */
 static bool reads_unwritten(const char *log)
 {
 	unsigned int bits, off, i, len;
