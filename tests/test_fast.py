@@ -306,6 +306,7 @@ def test_capabilities(kind, lab, net):
         gw.unload(via=caps('net_admin'))
 
 
+@pytest.mark.skipif(not has_tcx(), reason='NO tcx: before Linux 6.6')
 def test_capabilities_with_programs_of_others(net):
     _, gw, _ = net
     foreign(gw, 'eth1', 'other')
