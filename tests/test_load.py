@@ -420,7 +420,8 @@ def test_every_step_of_load_may_fail(kind, net, tmp_path):
             failed[syscall] += 1
             assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
         assert state(gw) == clean, what
-    assert failed['bpf'] >= 2 / 3 * sum(s == 'bpf' for s, _ in steps), failed     # the others ask what the kernel has
+    # Some calls ask what the kernel has, and in vain is an answer.
+    assert failed['bpf'] >= (16 if kind == 'tcx' else 5), failed
     assert failed['sendto'] + failed['sendmsg'] >= 5, failed
     gw.load()
     pings(h6)
