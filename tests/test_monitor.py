@@ -716,7 +716,7 @@ def test_full_disk(nat):
 
 
 @pytest.mark.parametrize('what', ['--monitor', '--trace'])
-def test_least_privilege(nat, what):
+def test_least_privilege(kind, nat, what):
     """CAP_SYS_ADMIN and nothing else, as all that looks; the commands that tell of what they do need no more either."""
     _, gw, _ = nat
     only = ['setpriv', '--bounding-set=-all,+sys_admin']

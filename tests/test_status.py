@@ -360,7 +360,7 @@ ASK = [['--status'], ['--status', '-i', 'eth0', '--json'], ['--status', '--metri
 
 
 @pytest.mark.parametrize('argv', ASK)
-def test_least_privilege(nat, argv):
+def test_least_privilege(kind, nat, argv):
     _, gw, _ = nat
     only = ['setpriv', '--bounding-set=-all,+sys_admin']
     assert gw.run(*only, NAT64, *argv).stdout == gw.run(NAT64, *argv).stdout != ''

@@ -3,9 +3,12 @@
  * linux/bpf.h from Linux 6.6 on */
 #include <errno.h>
 #include <linux/bpf.h>
+#include <stdio.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
+#include "check.h"
 #include "tcx.h"
 
 /* The parts of union bpf_attr that are used here, by the same names. The kernel takes any size whose unknown end is
@@ -39,6 +42,18 @@ static int bpf(enum bpf_cmd cmd, void *attr, size_t size)
 	return syscall(SYS_bpf, cmd, attr, size) < 0 ? -errno : 0;
 }
 
+/* May this process look into programs, and is this a kernel before tcx? Such a kernel refuses who has not CAP_NET_ADMIN
+ * before it looks at the hook. */
+static bool is_before_tcx(void)
+{
+	unsigned int major, minor;
+	struct reason why = { 0 };
+	struct utsname uts;
+
+	return !check_capabilities(TASK_LOOK, &why) && !uname(&uts) &&
+	       sscanf(uts.release, "%u.%u", &major, &minor) == 2 && (major < 6 || (major == 6 && minor < 6));
+}
+
 int tcx_query(unsigned int ifindex, enum tcx_hook hook, struct tcx_row *row)
 {
 	struct tcx_query_attr attr = {
@@ -51,7 +66,9 @@ int tcx_query(unsigned int ifindex, enum tcx_hook hook, struct tcx_row *row)
 
 	row->n = err ? 0 : attr.count;
 	row->revision = attr.revision;
-	return err == -EINVAL ? -EOPNOTSUPP : err; /* it does not know the hook */
+	if (err == -EINVAL || (err == -EPERM && is_before_tcx()))
+		return -EOPNOTSUPP; /* it does not know the hook */
+	return err;
 }
 
 int tcx_attach(unsigned int ifindex, enum tcx_hook hook, int prog_fd, __u64 revision)
