@@ -355,6 +355,16 @@ def test_dump_of_a_table_that_changes(net):
     assert 'ok' in on_every_cpu(work)
 
 
+def test_since_is_one_moment(nat):
+    """Whatever part of a second it is when somebody asks."""
+    _, gw, _ = nat
+    seen = set()
+    for _ in range(20):
+        seen.add(status(gw)[0]['since'])
+        time.sleep(0.05)
+    assert len(seen) == 1
+
+
 # Each needs CAP_SYS_ADMIN and nothing else.
 ASK = [['--status'], ['--status', '-i', 'eth0', '--json'], ['--status', '--metrics'], ['-i', 'eth0', '--mappings']]
 

@@ -119,7 +119,10 @@ static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 /* The wall clock's time of a time of CLOCK_BOOTTIME */
 static time_t wall_clock(__u64 boot)
 {
-	return time(NULL) - (time_t)((boottime() - boot) / NS_PER_SEC);
+	struct timespec now = { 0 };
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (time_t)((now.tv_sec * NS_PER_SEC + now.tv_nsec - (boottime() - boot)) / NS_PER_SEC);
 }
 
 static int get_fast(struct nl *nl, const struct link *link, struct status *s)
