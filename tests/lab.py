@@ -185,7 +185,8 @@ class Host:
         text = []
         for family, more in ('-4', ['link']), ('-6', []):
             lines = self.batch('ip', family, '-o', '-d', *ask, *more)
-            lines = re.sub(r'\w+_timer +[0-9.]+', '', lines)        # a bridge's clocks run
+            # A bridge's clocks run, and what the kernel makes of a link that is up, it makes in its own time.
+            lines = re.sub(r'\w+_timer +[0-9.]+| state (UNKNOWN|UP)\b', '', lines)
             text += [f'{family[1]} {line}' for line in lines.splitlines()
                      if not re.search(r' lladdr (?!.*(PERMANENT|NOARP))| (FAILED|INCOMPLETE)', line)]
         names = [name for _, name in self.interfaces()]
