@@ -157,7 +157,7 @@ def test_configuration(kind, net, name):
                 'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7200, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'fast': None,
-                'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': os.uname().release,
+                'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': gw.run('uname', '-r').stdout.strip(),
                 'mappings': {'live': 0, 'expired': 0, 'static': 0, 'free': 510, 'addresses': 510}} | changed
     assert before - 2 <= seen.pop('since') <= after + 1
     assert set(seen) - set(want) == {'6to4', '4to6'}
