@@ -14,6 +14,7 @@ import resource
 import socket
 import struct
 
+KERNEL = tuple(int(n) for n in os.uname().release.split('.')[:2])
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
 MAP_LOOKUP, MAP_NEXT_KEY, PROG_LOAD, PROG_ATTACH, PROG_DETACH, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, PROG_QUERY = \
     1, 4, 5, 8, 9, 10, 13, 14, 15, 16

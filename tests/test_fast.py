@@ -13,6 +13,7 @@ import pytest
 from bpf import EXIT, Translator, by_id, has_tcx, mov, prog_load, prog_maps, tcx_attach, tcx_programs, Map, PROG_FD_BY_ID
 from lab import NAT64, embed
 from test_load import BPF, U32, inject, trace
+from test_tcx import needs_tcx
 
 LOAD = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--fast']
 OWNER = 32      # offset of .ifindex in struct nat64_config
@@ -160,7 +161,7 @@ def test_reconfigure(kind, lab, net):
     assert where(gw) == ['eth1', 'new']
 
 
-@pytest.mark.skipif(not has_tcx(), reason='NO tcx: before Linux 6.6')
+@needs_tcx
 def test_replaced_in_its_place(net):
     """tcx: between the programs of others, where it was. (One step: nothing else keeps the place.)"""
     _, gw, _ = net
@@ -306,7 +307,7 @@ def test_capabilities(kind, lab, net):
         gw.unload(via=caps('net_admin'))
 
 
-@pytest.mark.skipif(not has_tcx(), reason='NO tcx: before Linux 6.6')
+@needs_tcx
 def test_capabilities_with_programs_of_others(net):
     _, gw, _ = net
     foreign(gw, 'eth1', 'other')

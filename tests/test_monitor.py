@@ -17,7 +17,7 @@ import pytest
 from scapy.all import (ICMP, IP, TCP, UDP, ICMPv6EchoRequest, ICMPv6TimeExceeded, ICMPv6Unknown, IPOption_LSRR, IPv6,
                        IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrRouting, Raw, raw)
 
-from bpf import Translator
+from bpf import KERNEL, Translator
 from lab import NAT64, Crossing, embed, wait_for
 from test_mappings import address, expire, hear, speak
 
@@ -720,7 +720,7 @@ def test_least_privilege(kind, nat, what):
     """CAP_SYS_ADMIN and nothing else, as all that looks; the commands that tell of what they do need no more either."""
     _, gw, _ = nat
     only = ['setpriv', '--bounding-set=-all,+sys_admin']
-    if tuple(int(n) for n in os.uname().release.split('.')[:2]) < (5, 11):
+    if KERNEL < (5, 11):
         only = ['prlimit', '--memlock=unlimited', *only]        # maps count as locked memory
     done = gw.nat64(what, rc=1, via=['setpriv', '--bounding-set=-sys_admin'])
     assert re.fullmatch(r'nat64: eth0: .*CAP_SYS_ADMIN[^\n]*\n', done.stderr)

@@ -11,7 +11,8 @@ import pytest
 from bpf import EXIT, Translator, has_tcx, mov, prog_load, tc_programs, tcx_attach, tcx_programs
 from lab import NAT64, embed, wait_for
 
-pytestmark = pytest.mark.skipif(not has_tcx(), reason='NO tcx: before Linux 6.6')
+needs_tcx = pytest.mark.skipif(not has_tcx(), reason='NO tcx: before Linux 6.6')
+pytestmark = needs_tcx
 
 LOAD = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
 NEXT, DROP = -1, 2      # TC_ACT_UNSPEC, TC_ACT_SHOT

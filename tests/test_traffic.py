@@ -9,12 +9,11 @@ import time
 
 import pytest
 
-from bpf import Translator
+from bpf import KERNEL, Translator
 from lab import PYTHON, embed, patience, standard, wait_for
 from paths import iperf
 
 WEB = embed('192.0.2.2')
-KERNEL = tuple(int(n) for n in os.uname().release.split('.')[:2])
 
 
 def ping(host, target, *options, count=5):

@@ -508,8 +508,9 @@ COMPARISONS = [
       for way in (TO4, TO6) for what in (way, f'plain IPv4, {way} direction')],
     *[(f'{way}: {many} against 1', ('growth', f'{way}, {many}'), ('growth', f'{way}, 1 mapping'))
       for many in ('1,000,000 mappings', '1,000,000 mappings, packets of all') for way in (TO4, TO6)],
-    *[(f'{what}: packets of 1,000,000 hosts against 1', ('growth', f'{what}, 1,000,000 hosts'), ('growth', f'{what}, 1 host'))
-      for way in (TO4, TO6) for what in (f'plain IPv4, {way} direction',)],
+    *[(f'plain IPv4, {way} direction: packets of 1,000,000 hosts against 1',
+       ('growth', f'plain IPv4, {way} direction, 1,000,000 hosts'), ('growth', f'plain IPv4, {way} direction, 1 host'))
+      for way in (TO4, TO6)],
     (f'{TO4}: pool full against an ordinary drop', ('attack', f'{TO4}, new hosts, pool full'),
      ('attack', f'{TO4}, ordinary drop (not allowed)')),
     (f'{TO6}: no mapping against an ordinary drop', ('attack', f'{TO6}, no mapping'),
