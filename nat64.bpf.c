@@ -77,10 +77,7 @@ static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())
 		trace_in(skb);
-	p.ip_len = p.wire = p.id = p.rest = 0;
-	p.cut = p.icmp_type = p.kernel_csum = p.df = 0;
-	p.saddr4 = p.daddr4 = 0;
-	p.act = TC_ACT_OK;
+	pkt_begin(&p);
 	verdict = translate64(skb, &p, h);
 	if (cfg.fast && !tagged && verdict == NAT64_PASS)
 		p.act = send_fast64(skb, &p);
@@ -104,19 +101,12 @@ int nat64_6to4(struct __sk_buff *skb)
 	return act == TC_ACT_OK ? arrive_again() : act;
 }
 
-/* Addresses that our routes lead here. */
-static __always_inline bool is_ours4(__be32 v4)
-{
-	return in_pool(v4) || v4 == cfg.icmp_src || is_static(v4);
-}
-
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct nat64_hop *hop = NULL;
 	__u64 mac;
 	bool fits;
 
-	p->act = TC_ACT_OK;
 	TRY(translate46(skb, p, h, &hop));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
 	mac = known_hop(hop);
@@ -140,7 +130,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())
 		trace_in(skb);
-	p.ip_len = p.wire = p.cut = p.icmp_type = p.rest = p.kernel_csum = 0;
+	pkt_begin(&p);
 	return finish(skb, NAT64_4TO6, translate_and_send46(skb, &p, h), &p);
 }
 
@@ -155,7 +145,7 @@ int nat64_fast(struct __sk_buff *skb)
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
-	p.ip_len = p.wire = p.cut = p.icmp_type = p.rest = p.kernel_csum = 0;
+	pkt_begin(&p);
 	verdict = translate_fast46(skb, &p, &usual);
 	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
 }

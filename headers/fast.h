@@ -129,7 +129,7 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	__u64 *own, to;
 
 	*usual = false;
-	if (!h || !(in_pool(h->daddr) || is_static(h->daddr)) || !is_usual46(skb, h))
+	if (!h || !is_ours4(h->daddr) || !is_usual46(skb, h))
 		return NAT64_PASS;
 	if (is_traced())
 		trace_in(skb);

@@ -314,9 +314,7 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 		return NAT64_PASS; /* without checksum */
 	n->l4.any = 1;
 	n->l4.off = at;
-	n->l4.check = csum_changed(n->l4.check, diff);
-	if (!n->l4.check && zero_is_none(q->proto))
-		n->l4.check = (__force __sum16)0xffff;
+	n->l4.check = check_changed(n->l4.check, q->proto, diff);
 	n->diff += csum_sub(csum_field(n->l4.check), csum_field(before));
 	return NAT64_PASS;
 }

@@ -117,6 +117,17 @@ static __always_inline int icmp_query(struct __sk_buff *skb, const struct pkt *p
 	return pkt_store(skb, p->l4_off, &type, 1);
 }
 
+/* The checksum `check` of a transport header after a change by `diff`. If there is none, there is none. */
+static __always_inline __sum16 check_changed(__sum16 check, __u8 proto, csum_t diff)
+{
+	if (!zero_is_none(proto))
+		return csum_changed(check, diff);
+	if (!check)
+		return check;
+	check = csum_changed(check, diff);
+	return check ? check : (__force __sum16)0xffff;
+}
+
 /* The checksum of a transport header whose addresses change by `diff`. `ip_header`: the length of the fixed IP header. */
 static __always_inline int transport_csum(struct __sk_buff *skb, const struct pkt *p, __u32 ip_header, csum_t diff)
 {
@@ -127,11 +138,7 @@ static __always_inline int transport_csum(struct __sk_buff *skb, const struct pk
 		return NAT64_PASS;
 	check = p->kernel_csum || p->ext_len ? NULL : pkt_at(skb, l3_off() + ip_header + at, sizeof(*check));
 	if (check) {
-		if (zero_is_none(p->proto) && !*check)
-			return NAT64_PASS;
-		*check = csum_changed(*check, diff);
-		if (zero_is_none(p->proto) && !*check)
-			*check = (__force __sum16)0xffff;
+		*check = check_changed(*check, p->proto, diff);
 		return NAT64_PASS;
 	}
 	return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);

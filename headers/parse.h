@@ -65,6 +65,17 @@ struct header6 {
 	struct frag_header frag;
 };
 
+/* What may be read, or handed over, of a packet that has not been parsed to its end. All of it: kernels before 6.3 do not
+ * allow reads of stack that was not written. */
+static __always_inline void pkt_begin(struct pkt *p)
+{
+	p->ip_len = p->id = p->rest = 0;
+	p->wire = p->cut = p->icmp_type = 0;
+	p->act = TC_ACT_OK;
+	p->kernel_csum = p->df = 0;
+	p->saddr4 = p->daddr4 = 0;
+}
+
 /* A packet's facts on their way to a global function, see live_mapping. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -188,6 +188,12 @@ static __always_inline bool is_static(__be32 v4)
 	return cfg.has_static && bpf_map_lookup_elem(&static4, &key);
 }
 
+/* Addresses that our routes lead here. */
+static __always_inline bool is_ours4(__be32 v4)
+{
+	return in_pool(v4) || v4 == cfg.icmp_src || is_static(v4);
+}
+
 /* What is remembered of the next hop of the host that has `v4` by static4. Of addresses that share a slot, the last has it. */
 static __always_inline struct nat64_hop *static_hop(__be32 v4)
 {
