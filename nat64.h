@@ -153,7 +153,7 @@ struct nat64_static6 {
 	X(SOURCE_ROUTE,	"source-route",	"unexpired IPv4 source route option") \
 	X(FRAG_ICMP,	"fragment-icmp",	"fragmented ICMP") \
 	X(FRAG_UDP0,	"fragment-udp0",	"fragment of a UDP packet without checksum") \
-	X(FRAG_BAD,	"fragment-bad",	"fragment that is too small, not a multiple of 8 bytes, or beyond 64 kB") \
+	X(FRAG_BAD,	"fragment-bad",	"fragment that is too small, beyond 64 kB, or not a multiple of 8 bytes where it must be cut") \
 	X(ICMP_TYPE,	"icmp-type",	"ICMP message that has no counterpart or is for one link only") \
 	X(ICMP_POINTER,	"icmp-pointer",	"Parameter Problem that points at what the other side does not have") \
 	X(ICMP_NESTED,	"icmp-nested",	"ICMP error about an ICMP error") \

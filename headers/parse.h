@@ -119,13 +119,13 @@ static __always_inline bool is_ext_behind_fragment(__u8 proto)
 	       proto == 140 /* shim6 */;
 }
 
-/* A fragment has some payload, in units of 8 bytes unless it is the last one, and ends where an IPv4 packet can
- * (RFC 791, RFC 8200 section 4.5). */
+/* A fragment has some payload, and ends where an IPv4 packet can (RFC 791, RFC 8200 section 4.5). That it is in units of
+ * 8 bytes unless it is the last one is for the receiver to judge: the Payload Length can say the same in both families. */
 static __always_inline int check_fragment(const struct pkt *p)
 {
 	if (!p->frag)
 		return NAT64_PASS;
-	if (!p->l4_len || (p->more && p->l4_len & 7) || p->frag_off + p->l4_len > L4_MAX)
+	if (!p->l4_len || p->frag_off + p->l4_len > L4_MAX)
 		return NAT64_DROP_FRAG_BAD;
 	return NAT64_PASS;
 }

@@ -132,16 +132,20 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 
 /* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody
  * will tell us; other fragments when the fragment header is what does not fit the link any more. Segmentation offload
- * makes its own packets. */
-static __always_inline void plan_cut(struct __sk_buff *skb, struct pkt *p)
+ * makes its own packets. A fragment that is not in units of 8 bytes passes whole, but no sender could have made its
+ * pieces. */
+static __always_inline int plan_cut(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 len = IP6_HEADER + p->l4_len + (p->frag ? FRAG_HEADER : 0);
 	__u32 max = p->df ? cfg.mtu : cfg.cut_mtu;
 
 	if (len <= max || skb->gso_size || (p->df && !p->frag))
-		return;
+		return NAT64_PASS;
+	if (p->more && p->l4_len & 7)
+		return NAT64_DROP_FRAG_BAD;
 	p->frag = 1;
 	p->cut = (max - IP6_HEADER - FRAG_HEADER) & ~7;
+	return NAT64_PASS;
 }
 
 /* The same for a TCP super-packet, which GRO may have made of DF=0 segments: its segments become smaller. The kernel
@@ -180,7 +184,7 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, con
 		return hand_over(skb, p, icmp_error46);
 	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport46(skb, p));
-	plan_cut(skb, p);
+	TRY(plan_cut(skb, p));
 	header46(p, &new);
 	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
 	TRY(fit_segments(skb, p));

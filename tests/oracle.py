@@ -27,8 +27,8 @@ DECISIONS = [
      "A packet with several faults gets the first reason of: IP header lengths; IPv4 options or IPv6 extension "
      "headers; protocol; fragment-bad; fragment-icmp; transport header present; src-illegal; dst-illegal; non-global; "
      "ICMPv6 type of a query; not-allowed / no-mapping; UDP without checksum; ICMP type and code, pointer, quote "
-     "parse, owner of the quote, "
-     "quoted ICMP; pool-full; too-big is with the transport header.",
+     "parse, owner of the quote, quoted ICMP; pool-full; fragment-bad of one that is to be cut; too-big is with the "
+     "transport header.",
      "DESIGN: parse, bind, translate"),
     ("fixed-header",
      "The fixed transport header must be there: TCP 20, UDP 8, UDP-Lite 8, DCCP 12, ICMP 8 bytes. Too short in a whole "
@@ -101,9 +101,10 @@ DECISIONS = [
      "7915 4.1, 4.2; 4.5 speaks of transport protocols"),
     # --- fragments ---
     ("fragment-bad",
-     "Fragment without payload; more-fragments with a length that is no multiple of 8; offset + length > 65515 (IPv4 "
-     "could not carry the whole); first fragment too short for its fixed header. Overlaps need state: they pass, and "
-     "the host that reassembles rejects them.",
+     "Fragment without payload; offset + length > 65515 (IPv4 could not carry the whole); first fragment too short for "
+     "its fixed header. Overlaps need state: they pass, and the host that reassembles rejects them. So does "
+     "more-fragments with a length that is no multiple of 8, which 4.1 and 5.1.1 do not except; only when it would have "
+     "to be cut it is fragment-bad, as no sender makes such pieces.",
      "8200 4.5, 791 3.2"),
     ("fragment-icmp",
      "Any fragment of ICMP either way (offset or M set): the pseudo-header holds the length of the whole message, "
@@ -518,7 +519,7 @@ def check_transport(proto, icmp, payload, is_fragment, offset, more):
     """What must be known about transport and fragments before anything is translated: RFC 7915 sections 4.5, 5.5,
     5.1.1, RFC 8200 section 4.5."""
     if is_fragment:
-        if not payload or more and len(payload) % 8 or offset + len(payload) > PAYLOAD_MAX:
+        if not payload or offset + len(payload) > PAYLOAD_MAX:
             raise Drop("fragment-bad")
         if proto == icmp:
             raise Drop("fragment-icmp")
@@ -872,6 +873,8 @@ def _xlat46(cfg, packet):
     limit = max(IPV6_MIN_MTU, cfg.mtu if dont else min(cfg.lowest_ipv6_mtu, cfg.mtu))
     if dont and not is_fragment or 40 + 8 * is_fragment + len(payload) <= limit:
         return Result("translated", [emit(payload, (offset, more, ident) if is_fragment else None)])
+    if more and len(payload) % 8:
+        raise Drop("fragment-bad")
     most = (limit - 48) // 8 * 8
     pieces = []
     for at in range(0, len(payload), most):

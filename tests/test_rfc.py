@@ -293,7 +293,6 @@ to6('4.1-fragment-ident-ffff', p4(MANY[:8], ident=0xffff, frag=MF | 1),
     out6(frag6(UDP, 8, 1, 0xffff, MANY[:8]), FRAGMENT))
 to6('4.1-fragment-farthest', p4(MANY[:3], 132, ident=9, frag=8188), out6(frag6(132, 65504, 0, 9, MANY[:3]), FRAGMENT))
 to6('4.1-fragment-bad-empty', p4(b'', 132, frag=8), 'fragment-bad')
-to6('4.1-fragment-bad-units', p4(MANY[:9], 132, frag=MF | 8), 'fragment-bad')
 to6('4.1-fragment-bad-beyond', p4(MANY[:8], 132, frag=8189), 'fragment-bad')
 to6('4.1-fragment-bad-far-beyond', p4(MANY[:80], 132, frag=0x1fff), 'fragment-bad')
 to6('4.1-fragment-bad-tiny-tcp', p4(tcp()[:16], TCP, frag=MF), 'fragment-bad')
@@ -357,6 +356,15 @@ to6('4.1-cut-fragment-middle', p4(MANY[:1480], ident=7, frag=MF | 185),
     *pieces(MANY[:1480], (1232, 248), 7, first=1480, more=1))
 to6('4.1-cut-fragment-last', p4(MANY[:1470], ident=7, frag=370), *pieces(MANY[:1470], (1232, 238), 7, first=2960))
 to6('4.1-cut-fragment-1232', p4(MANY[:1232], ident=7, frag=370), *pieces(MANY[:1232], (1232,), 7, first=2960))
+for name_, offset, df, most in ('first', 0, 0, 1232), ('middle', 1480, 0, 1232), ('df', 1480, DF, 1452):
+    # More fragments, but not in units of 8 bytes: for the receiver to judge, unless it does not fit.
+    a, b = (D1400[:most + 1], D1400_6[:most + 1]) if not offset else (MANY[:most + 1],) * 2
+    for size_ in 9, most - 1:
+        to6(f'4.1-fragment-units-{name_}-{size_}', p4(a[:size_], ident=7, frag=df | MF | offset // 8),
+            *pieces(b[:size_], (size_,), 7, first=offset, more=1))
+    to6(f'4.1-fragment-bad-units-{name_}', p4(a, ident=7, frag=df | MF | offset // 8), 'fragment-bad')
+to6('4.1-fragment-units-farthest', p4(MANY[:11], 132, ident=9, frag=MF | 8188),
+    out6(frag6(132, 65504, 1, 9, MANY[:11]), FRAGMENT))
 to6('4.1-cut-fragment-df', p4(D1400[:1480], ident=7, frag=DF | MF), *pieces(D1400_6[:1480], (1448, 32), 7, more=1))
 to6('4.1-cut-fragment-df-fits', p4(D1400[:1448], ident=7, frag=DF | MF), *pieces(D1400_6[:1448], (1448,), 7, more=1))
 
@@ -713,7 +721,13 @@ for number in HOPOPT, ROUTING, FRAGMENT, AH, DSTOPTS, 135, 139, 140:
             *[] if offset else [unreachable6(packet_)])
 to4('5.1.1-header-cut', p6(bytes((UDP, 0, 0, 1, 0, 0, 0)), FRAGMENT), 'truncated')
 to4('5.1.1-bad-empty', p6(frag6(UDP, 8, 0, 1, b''), FRAGMENT), 'fragment-bad')
-to4('5.1.1-bad-units', p6(frag6(UDP, 8, 1, 1, MANY[:9]), FRAGMENT), 'fragment-bad')
+for size_ in 1, 7, 9, 1231:                             # not in units of 8 bytes, as in section 4.1
+    to4(f'5.1.1-units-{size_}', p6(frag6(UDP, 8, 1, 0x12345678, MANY[:size_]), FRAGMENT),
+        out4(MANY[:size_], ident=0x5678, frag=MF | 1))
+to4('5.1.1-units-first', p6(frag6(UDP, 0, 1, 0x12345678, V3000[:1001]), FRAGMENT),
+    out4(V3000_4[:1001], ident=0x5678, frag=MF))
+to4('5.1.1-units-farthest', p6(frag6(UDP, 65504, 1, 0x12345678, MANY[:11]), FRAGMENT),
+    out4(MANY[:11], ident=0x5678, frag=MF | 8188))
 to4('5.1.1-bad-beyond', p6(frag6(UDP, 65512, 0, 1, MANY[:8]), FRAGMENT), 'fragment-bad')
 to4('5.1.1-farthest', p6(frag6(UDP, 65504, 0, 0xffffabcd, MANY[:11]), FRAGMENT),
     out4(MANY[:11], ident=0xabcd, frag=8188))
