@@ -5,6 +5,7 @@ That a failing run changes nothing and that unloading removes exactly what loadi
 (Host.nat64, load, unload) in every one of these tests."""
 
 import collections
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import time
 
 import pytest
 
-from bpf import Translator, tc_programs, tcx_detach, tcx_programs
+from bpf import Map, Prog, Translator, tc_programs, tcx_detach, tcx_programs
 from lab import NAT64, embed, standard
 
 # Somebody else's filters. They match nothing, so that packets go on to the next one.
@@ -573,8 +574,32 @@ def test_large_prefix(net, size):
     """Loads, says what memory it takes with -v, translates, and gives the memory back."""
     h6, gw, _ = net
     done = gw.load('-v', v4=size)
-    assert any(word in done.stdout + done.stderr for word in ('kB', 'KiB', 'MB', 'MiB')), done.stdout + done.stderr
+    said_memory(gw, done)
     pings(h6)
+
+
+def said_memory(gw, done):
+    """What -v said, which must be the memory of all maps of the programs as the kernel counts it, each once."""
+    said = int(re.search(r'^  memory +(\d+) kB$', done.stdout, re.M)[1])
+    maps, total = set(), 0
+    for ifname in 'eth0', 'eth1':
+        for ident in itertools.chain(*tc_programs(gw, ifname).values()):
+            program = Prog(ident)
+            maps |= set(program.map_ids)
+            program.close()
+    for m in map(Map, maps):
+        with open(f'/proc/self/fdinfo/{m.fd}', encoding='ascii') as f:
+            total += int(re.search(r'^memlock:\s*(\d+)', f.read(), re.M)[1])
+        m.close()
+    assert said == (total + 1023) // 1024
+    return said
+
+
+def test_memory(net):
+    """-v counts what an option adds."""
+    _, gw, _ = net
+    plain = said_memory(gw, gw.load('-v'))
+    assert said_memory(gw, gw.load('-v', '--fast')) > plain + 512
 
 
 def test_in_a_container_without_sys(net, tmp_path):

@@ -432,6 +432,10 @@ static unsigned long long memlock(const struct bpf_map *map)
 
 unsigned long long programs_memory(const struct nat64_bpf *programs)
 {
-	return memlock(programs->maps.mappings) + memlock(programs->maps.by_v6) + memlock(programs->maps.guesses) +
-	       memlock(programs->maps.pool) + memlock(programs->maps.stats);
+	unsigned long long bytes = 0;
+	const struct bpf_map *map;
+
+	bpf_object__for_each_map(map, programs->obj)
+		bytes += memlock(map);
+	return bytes;
 }

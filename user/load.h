@@ -56,7 +56,7 @@ int programs_fast_fd(const struct nat64_bpf *programs);
  * negative errno; -ENOENT: it is none. */
 int program_owner(int fd, unsigned int *ifindex);
 
-/* The memory that the state maps take, in bytes; 0 if the kernel does not tell. */
+/* The memory that all maps of the programs take, in bytes; 0 if the kernel does not tell. */
 unsigned long long programs_memory(const struct nat64_bpf *programs);
 
 #endif

@@ -439,8 +439,8 @@ static void tell(const struct setup *s)
 		msg_info("  static        %zu mappings", s->o->statics.n);
 	msg_info("  time-out      %u s", s->o->timeout);
 	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->wanted.route[ROUTE_POOL].mtu);
-	msg_info("  mappings      %s, %llu kB of memory", s->inherit == INHERIT_NOTHING ? "none yet" : "kept",
-		 (programs_memory(s->programs) + 1023) / 1024);
+	msg_info("  mappings      %s", s->inherit == INHERIT_NOTHING ? "none yet" : "kept");
+	msg_info("  memory        %llu kB", (programs_memory(s->programs) + 1023) / 1024);
 	tell_fast(s);
 	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
 }
