@@ -18,6 +18,7 @@
 #define EXIT_USAGE 2
 
 #define FIELD(name) .offset = offsetof(struct options, name), .size = sizeof(((struct options *)0)->name)
+#define TEXT(name)  FIELD(name), .is_text = true /* a const char * */
 
 static const struct option_spec OPTIONS[] = {
 	{ 'i', "interface", "IF", "the interface that faces the IPv6 hosts", parse_interface, FIELD(interface),
@@ -45,8 +46,8 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
 	  .in_file = true },
 	{ 0, "fast", NULL, "past netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
-	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, FIELD(config) },
-	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, FIELD(restore) },
+	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, TEXT(config) },
+	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, TEXT(restore) },
 	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
 	{ 0, "status", NULL, "what is loaded and what it has done", .action = ACTION_STATUS },
 	{ 0, "mappings", NULL, "list the mappings", .action = ACTION_MAPPINGS },
@@ -55,7 +56,7 @@ static const struct option_spec OPTIONS[] = {
 	  .action = ACTION_TRACE },
 	{ 0, "json", NULL, "print any of these four as JSON", NULL, FIELD(json) },
 	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
-	{ 0, "save", "FILE", "write the mappings to a file", parse_path, FIELD(save), .action = ACTION_SAVE },
+	{ 0, "save", "FILE", "write the mappings to a file", parse_path, TEXT(save), .action = ACTION_SAVE },
 	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
 	  .action = ACTION_DELETE },
 	{ 0, "flush", NULL, "remove all dynamic mappings", .action = ACTION_FLUSH },

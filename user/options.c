@@ -36,6 +36,11 @@ enum given {
 	GIVEN_BEFORE, /* on the command line, when it comes in the file */
 };
 
+static bool is_same(const struct option_spec *spec, const void *a, const void *b)
+{
+	return spec->is_text ? !strcmp(*(const char *const *)a, *(const char *const *)b) : !memcmp(a, b, spec->size);
+}
+
 /* title: what the user called it */
 static int option_take(const struct option_spec *spec, const char *title, const char *arg, enum given given,
 		       struct options *o)
@@ -58,8 +63,9 @@ static int option_take(const struct option_spec *spec, const char *title, const 
 	}
 	if (given == GIVEN_BEFORE)
 		return 0;
-	if (given == GIVEN_HERE && memcmp(field, &value, spec->size))
-		return msg_fail(-EINVAL, "%s %s: given twice, with different values", title, arg);
+	if (given == GIVEN_HERE && !is_same(spec, field, &value))
+		return msg_fail(-EINVAL, "%s%s%s: given twice, with different values", title, arg ? " " : "",
+				arg ? arg : "");
 	memcpy(field, &value, spec->size);
 	return 0;
 }

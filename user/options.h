@@ -84,6 +84,7 @@ struct option_spec {
 	int (*parse)(const char *arg, void *value, struct reason *why);
 	size_t offset; /* of the field in struct options */
 	size_t size;
+	bool is_text;	    /* the field points to what was given */
 	enum action action; /* what giving it asks for; ACTION_LOAD: nothing of its own */
 	bool in_file;	    /* a configuration file may have it */
 	/* For an option that can be given many times: takes a value over. Otherwise the field is simply set. */
