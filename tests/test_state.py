@@ -9,6 +9,7 @@ import random
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
 
@@ -437,6 +438,36 @@ def test_save_is_atomic(busy, tmp_path):
     assert (tmp_path / 'state').read_text() == 'old' and os.listdir(tmp_path) == before
     busy.nat64('-i', 'eth0', '--save', tmp_path / 'state')
     assert json.loads((tmp_path / 'state').read_text())['nat64_mappings'] == 1 and os.listdir(tmp_path) == before
+
+
+def test_save_keeps_links_and_modes(busy, tmp_path):
+    """It is the file that is replaced, not the link to it, with its owner and mode; also one that is not there yet."""
+    (tmp_path / 'there').mkdir()
+    target = tmp_path / 'there' / 'state'
+    (tmp_path / 'link').symlink_to('there/state')
+    (tmp_path / 'chain').symlink_to(tmp_path / 'link')
+    links = ['link', 'chain', 'there']
+    for name, mode in ('chain', 0o600), ('link', 0o640):
+        if target.exists():
+            os.chmod(target, mode)
+            os.chown(target, 65534, 65534)
+        busy.nat64('-i', 'eth0', '--save', tmp_path / name)
+        assert json.loads(target.read_text())['nat64_mappings'] == 1
+        assert stat.S_IMODE(target.stat().st_mode) == mode and os.listdir(tmp_path / 'there') == ['state']
+        assert (tmp_path / 'link').is_symlink() and (tmp_path / 'chain').is_symlink()
+    assert (target.stat().st_uid, target.stat().st_gid) == (65534, 65534)
+    assert sorted(os.listdir(tmp_path)) == sorted(links)
+    (tmp_path / 'ring').symlink_to('ring')
+    (tmp_path / 'nowhere').symlink_to('no/state')
+    for name in 'ring', 'nowhere':
+        busy.nat64('-i', 'eth0', '--save', tmp_path / name, rc=1)
+        assert (tmp_path / name).is_symlink()
+    dev = os.lstat('/dev/stdout')               # a link, to a file here
+    busy.run('sh', '-c', f'{NAT64} -i eth0 --save /dev/stdout >{tmp_path}/out')
+    assert json.loads((tmp_path / 'out').read_text())['nat64_mappings'] == 1
+    assert os.lstat('/dev/stdout').st_ino == dev.st_ino
+    busy.run('sh', '-c', f'exec >{tmp_path}/gone; rm {tmp_path}/gone; ! {NAT64} -i eth0 --save /dev/stdout')
+    assert not list(tmp_path.glob('gone*'))
 
 
 def test_a_million_saved_and_restored(net, tmp_path):

@@ -12,6 +12,8 @@
 
 #include "save.h"
 
+#define MAX_LINKS 40 /* as the kernel follows */
+
 static int by_v4(const void *a, const void *b)
 {
 	const struct saved_mapping *x = a, *y = b;
@@ -155,23 +157,58 @@ int saved_check(const struct saved *s, const struct prefix4 *pool, struct reason
 	return s->n ? reason(why, -EINVAL, "it is of another translator: no mapping is in %s", text4(*pool).s) : 0;
 }
 
+/* Where symbolic links lead, be there a file or not yet. */
+static int resolve(const char *path, char to[PATH_MAX])
+{
+	char link[PATH_MAX];
+	ssize_t n = 0;
+
+	if (snprintf(to, PATH_MAX, "%s", path) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	for (int i = 0; i < MAX_LINKS; i++) {
+		char *slash = strrchr(to, '/');
+		size_t dir;
+
+		n = readlink(to, link, sizeof(link));
+		if (n < 0)
+			return errno == EINVAL || errno == ENOENT ? 0 : -errno;
+		dir = link[0] == '/' || !slash ? 0 : slash + 1 - to;
+		if (dir + n >= PATH_MAX)
+			return -ENAMETOOLONG;
+		memcpy(to + dir, link, n);
+		to[dir + n] = 0;
+	}
+	return -ELOOP;
+}
+
 int file_replace(const char *path, int (*write)(FILE *to, void *data), void *data, struct reason *why)
 {
-	char temporary[PATH_MAX];
+	char target[PATH_MAX], temporary[PATH_MAX];
+	struct stat st, there;
 	FILE *file = NULL;
-	struct stat st;
+	bool old;
 	int fd, err;
 
-	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+	old = !stat(path, &st);
+	if (old && !S_ISREG(st.st_mode))
 		return reason(why, -EINVAL, "not a regular file");
-	if (snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) >= (int)sizeof(temporary))
-		return reason(why, -ENAMETOOLONG, "%s", strerror(ENAMETOOLONG));
+	err = resolve(path, target);
+	/* /proc/self/fd/1 is a link to a name that the file may not have any more. */
+	if (!err && old && (lstat(target, &there) || there.st_dev != st.st_dev || there.st_ino != st.st_ino))
+		err = -ENOENT;
+	if (!err && snprintf(temporary, sizeof(temporary), "%s.XXXXXX", target) >= (int)sizeof(temporary))
+		err = -ENAMETOOLONG;
+	if (err)
+		return reason(why, err, "%s", strerror(-err));
 	fd = mkostemp(temporary, O_CLOEXEC);
 	if (fd < 0)
 		return reason(why, -errno, "%s", strerror(errno));
 	file = fdopen(fd, "w");
 	err = file ? write(file, data) : -errno;
-	if (!err && (fsync(fd) || rename(temporary, path)))
+	/* Whoever may read the file may read the new one; if it cannot have the old one's owner, it is ours. */
+	if (!err && old && (fchown(fd, st.st_uid, st.st_gid) || fchmod(fd, st.st_mode & 0777)))
+		err = errno == EPERM ? 0 : -errno;
+	if (!err && (fsync(fd) || rename(temporary, target)))
 		err = -errno;
 	if (file)
 		fclose(file);
