@@ -61,14 +61,25 @@ def nat(net):
     return net
 
 
+def library(name):
+    """What LD_PRELOAD takes, of a source beside this file."""
+    with tempfile.TemporaryDirectory() as tmp:
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), f'{name}.c')
+        subprocess.run([os.environ.get('CC', 'cc'), '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', f'{tmp}/{name}.so', source,
+                        '-ldl'], check=True)
+        yield f'{tmp}/{name}.so'
+
+
 @pytest.fixture(scope='session')
 def notcx():
     """A library that makes the kernel look like one from before tcx."""
-    with tempfile.TemporaryDirectory() as tmp:
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'notcx.c')
-        subprocess.run([os.environ.get('CC', 'cc'), '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', f'{tmp}/notcx.so', source,
-                        '-ldl'], check=True)
-        yield f'{tmp}/notcx.so'
+    yield from library('notcx')
+
+
+@pytest.fixture(scope='session')
+def nomem():
+    """A library that has no memory for the program when NAT64_NOMEM says."""
+    yield from library('nomem')
 
 
 @pytest.fixture

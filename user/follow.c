@@ -340,8 +340,7 @@ static int follow_turn(struct follow *f, __u64 *tick)
 static void follow_end(struct follow *f)
 {
 	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
-
-	bool more = f->mem && f->poll[1].fd == STDOUT_FILENO;
+	bool more = f->mem && f->poll && f->poll[1].fd == STDOUT_FILENO;
 
 	while (more) {
 		more = false;

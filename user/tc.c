@@ -295,7 +295,7 @@ static void owner_answer(const struct nlmsghdr *msg, void *data)
 	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
 	struct seen_filter seen = { .kind = "", .name = "" };
 	struct owners *o = data;
-	bool made;
+	bool made = false; /* it is only added to */
 
 	mnl_attr_parse(msg, sizeof(*tcm), filter_attr, &seen);
 	if (seen.chain || tcm->tcm_info >> 16 != NAT64_TC_PRIORITY || !is_bpf(tcm, &seen))
