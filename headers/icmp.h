@@ -319,8 +319,9 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 	return NAT64_PASS;
 }
 
-/* How much fits into `max` bytes with the outer header of `outer`: what is too much goes from the end. The quoted packet
- * is padded to `unit` and QUOTE_MIN if extensions follow; `unit` 0: they do not. Returns the length field. */
+/* How much fits into `max` bytes with the outer header of `outer`: the end of the quoted packet is the first to go. If
+ * extensions follow it is padded to `unit` and QUOTE_MIN, of which nothing goes, and then the end of the extensions does;
+ * `unit` 0: they do not follow. Returns the length field. */
 static __always_inline __u32 fit_quote(struct quote *n, __u32 max, __u32 outer, __u32 unit)
 {
 	__u32 room = max - outer - sizeof(struct icmp), len;
@@ -329,13 +330,16 @@ static __always_inline __u32 fit_quote(struct quote *n, __u32 max, __u32 outer, 
 	n->pad = 0;
 	n->keep_extensions = 0;
 	if (n->extensions && unit) {
+		n->keep_extensions = n->extensions < room - QUOTE_MIN ? n->extensions : room - QUOTE_MIN;
+		room = (room - n->keep_extensions) & ~(unit - 1);
 		len = (n->new_header + n->keep + unit - 1) & ~(unit - 1);
 		len = len > QUOTE_MIN ? len : QUOTE_MIN;
-		if (len < room) {
+		len = len < room ? len : room;
+		if (n->new_header + n->keep < len)
 			n->pad = len - n->new_header - n->keep;
-			n->keep_extensions = n->extensions < room - len ? n->extensions : room - len;
-			return len / unit;
-		}
+		else
+			n->keep = len - n->new_header;
+		return len / unit;
 	}
 	if (n->new_header + n->keep > room)
 		n->keep = room - n->new_header;
@@ -348,25 +352,30 @@ static __always_inline __u32 quote_len(const struct quote *n)
 	return n->new_header + n->keep + n->pad + n->keep_extensions;
 }
 
-/* Cuts the packet after what is kept of the quoted one, and accounts for what goes. Extensions that stay wait in
- * `scratch` until the packet has its new form. */
+/* Accounts for `len` bytes that go. They start at an even place, and what is behind them moves to another. */
+static __always_inline int cut_out(struct __sk_buff *skb, struct quote *n, __u32 at, __u32 len)
+{
+	int sum = len ? range_sum(skb, at, len) : 0;
+
+	if (sum < 0)
+		return NAT64_DROP_TRUNCATED;
+	n->diff = csum_sub(n->diff, sum);
+	return NAT64_PASS;
+}
+
+/* Cuts the packet after what is kept of the quoted one. Extensions that stay wait in `scratch` until the packet has its
+ * new form. */
 static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
 {
-	__u32 quoted_end = n->at + n->old_header + n->keep, zero = 0, len;
-	__u32 gone = n->at + n->len + n->extensions - quoted_end - n->keep_extensions;
+	__u32 quoted_end = n->at + n->old_header + n->keep, extensions = n->at + n->len, zero = 0, len;
 	__u8 *b;
-	int sum;
 
-	if (gone) {
-		sum = range_sum(skb, quoted_end + n->keep_extensions, gone);
-		if (sum < 0)
-			return NAT64_DROP_TRUNCATED;
-		n->diff = csum_sub(n->diff, sum);
-	}
+	TRY(cut_out(skb, n, quoted_end, extensions - quoted_end));
+	TRY(cut_out(skb, n, extensions + n->keep_extensions, n->extensions - n->keep_extensions));
 	if (n->keep_extensions) {
 		b = bpf_map_lookup_elem(&scratch, &zero);
 		len = pkt_bounded(n->keep_extensions, SCRATCH);
-		if (!b || bpf_skb_load_bytes(skb, quoted_end, b, len))
+		if (!b || bpf_skb_load_bytes(skb, extensions, b, len))
 			return NAT64_DROP_TRUNCATED;
 	}
 	if (quoted_end < skb->len && bpf_skb_change_tail(skb, quoted_end, 0))

@@ -343,12 +343,12 @@ class Maker:
         """head and quote with an RFC 4884 extension: right mostly."""
         unit, at = (8, 0) if six else (4, 1)
         if self.chance(85):
-            quote = quote[:self.rng.choice((128, 128, 136, 132, 200, 400, 500))].ljust(128, b"\0")
+            quote = quote[:self.rng.choice((128, 128, 136, 132, 200, 400, 500, 1000))].ljust(128, b"\0")
             quote += bytes(-len(quote) % unit)
         length = len(quote) // unit
         if self.chance(8):
             length = self.rng.randrange(256)
-        body = bytes.fromhex("20000000") + self.rng.randbytes(4 * self.rng.choice((0, 1, 2, 4, 10, 30)))
+        body = bytes.fromhex("20000000") + self.rng.randbytes(4 * self.rng.choice((0, 1, 2, 4, 10, 30, 110, 300)))
         body = put16(body, 2, checksum(body))
         number, code, rest = head
         rest = rest[:at] + bytes((length & 0xff,)) + rest[at + 1:]

@@ -180,10 +180,10 @@ DECISIONS = [
      "which have no attribute, the extension is left off.",
      "4884 3, 4; 7915 4.2, 5.2"),
     ("truncation",
-     "ICMPv6 errors are cut at 1280 bytes of IPv6 packet, ICMPv4 errors at 576 bytes of IPv4 packet, from the end: the "
-     "extension first (4.2: simply truncated); if nothing of it is left, the length attribute is 0. Errors are thus "
-     "never fragmented.",
-     "7915 4.2, 4443 2.4 c, 1812 4.3.2.3, 4884 4"),
+     "ICMPv6 errors are cut at 1280 bytes of IPv6 packet, ICMPv4 errors at 576 bytes of IPv4 packet, which 4884 5.3 asks "
+     "of those with extensions, too. The original datagram field is the first to be cut, down to its 128 octets; of an "
+     "extension that does not fit behind these the end goes (4.2: simply truncated, if it exceeds the maximum size).",
+     "7915 4.2, 4443 2.4 c, 1812 4.3.2.3, 4884 3, 5.3"),
     # --- errors that the translator sends itself ---
     ("answers",
      "A dropped packet is answered with what ANSWERS64 and ANSWERS46 list by its reason: 1/1 and 3/13 unless 7915 or "
@@ -539,13 +539,16 @@ def split_original(data, length_octets):
 
 
 def join_original(quote, extension, unit, room):
-    """Quote and extension for the other family: bytes (at most room) and the length attribute (RFC 4884 section 3)."""
+    """Quote and extension for the other family: bytes (at most room) and the length attribute (RFC 4884 section 3). How
+    much of the original datagram there is, each implementation decides (section 5.3): as much as the extension leaves
+    room for, but its minimum."""
     if extension is None:
         return quote[:room], 0
+    extension = extension[:room - ORIGINAL_DATAGRAM_MIN]
     quote = quote.ljust(ORIGINAL_DATAGRAM_MIN, b"\0")
     quote += bytes(-len(quote) % unit)
-    body = (quote + extension)[:room]
-    return body, len(quote) // unit if len(body) > len(quote) else 0
+    quote = quote[:(room - len(extension)) // unit * unit]
+    return quote + extension, len(quote) // unit
 
 
 # --- IPv6 to IPv4: RFC 7915 section 5 ---

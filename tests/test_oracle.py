@@ -1124,10 +1124,11 @@ def test_64_truncated_at_576():
         result = error64(1, 4, quote=q6[:keep])
         is64(result, 3, 3, quote=q4[:min(keep - 20, 548)])
         assert len(out(result)) == min(576, keep + 8)
-    # With an extension: it goes first, and with it the length attribute.
-    is64(error64(1, 3, b"\x45\0\0\0", q6[:552] + MPLS + bytes(8)), 3, 1, b"\0\x85\0\0", q4[:532] + MPLS + bytes(4))
-    is64(error64(1, 3, b"\x47\0\0\0", q6[:568] + MPLS), 3, 1, quote=q4[:548])
-    is64(error64(1, 3, b"\x90\0\0\0", q6[:1152] + MPLS), 3, 1, quote=q4[:548])
+    # With an extension: the quote makes room for it, but not its first 128 bytes.
+    is64(error64(1, 3, b"\x45\0\0\0", q6[:552] + MPLS + bytes(8)), 3, 1, b"\0\x84\0\0", q4[:528] + MPLS + bytes(8))
+    for words in 0x47, 0x90:
+        is64(error64(1, 3, bytes((words, 0, 0, 0)), q6[:words * 8] + MPLS), 3, 1, b"\0\x86\0\0", q4[:536] + MPLS)
+    is64(error64(1, 3, b"\x20\0\0\0", q6[:256] + bytes(421)), 3, 1, b"\0\x20\0\0", q4[:128] + bytes(420))
 
 
 def test_46_truncated_at_1280():
@@ -1137,7 +1138,8 @@ def test_46_truncated_at_1280():
         for flags in (0, 2):
             result = xlat46(config(), pkt4(icmp4(3, 3, body=q4[:keep]), src="203.0.113.1", proto=1, flags=flags))
             is46(result, 1, 4, quote=q6[:min(keep + 20, 1232)])
-    is46(error46(3, 1, b"\0\xff\0\0", q4[:1020] + bytes(300)), 1, 0, b"\x82\0\0\0", q6[:1040] + bytes(192))
+    is46(error46(3, 1, b"\0\xff\0\0", q4[:1020] + bytes(300)), 1, 0, b"\x74\0\0\0", q6[:928] + bytes(300))
+    is46(error46(3, 1, b"\0\xff\0\0", q4[:1020] + bytes(1300)), 1, 0, b"\x10\0\0\0", q6[:128] + bytes(1104))
 
 
 def test_icmp4_error_with_df0_is_not_fragmented():

@@ -532,9 +532,15 @@ to6('4884-46-protocol-unreachable-has-none', err4(3, 2, b'\0\x20\0\0', four + EX
     err6(4, 1, b'\0\0\0\6', six, S6, H6))
 to6('4884-46-parameter-problem-has-none', err4(12, 0, b'\x08\x20\0\0', four + EXTENSION),
     err6(4, 0, b'\0\0\0\7', six, S6, H6))
-six, four = long_quote(1000)
-to6('4884-46-extension-truncated', err4(3, 1, b'\0\xfa\0\0', four + MANY[:300]),
-    err6(1, 0, b'\x80\0\0\0', six + bytes(4) + MANY[:208], S6, H6))
+for size_, ext_, most in (1000, 300, 928), (1016, 197, 1032), (1020, 192, 1040), (1020, 193, 1032), (128, 1103, 128), \
+        (140, 1104, 128):                               # the quote makes room, of 1232 bytes
+    six, four = long_quote(size_)
+    to6(f'4884-46-quote-truncated-{size_}-{ext_}', err4(11, 0, bytes((0, size_ // 4, 0, 0)), four + MANY[:ext_]),
+        err6(3, 0, bytes((most // 8, 0, 0, 0)), six[:most].ljust(most, b'\0') + MANY[:ext_], S6, H6))
+for size_, ext_ in (128, 1105), (1020, 1200), (132, 1300):
+    six, four = long_quote(size_)
+    to6(f'4884-46-extension-truncated-{size_}-{ext_}', err4(3, 1, bytes((0, size_ // 4, 0, 0)), four + MANY[:ext_]),
+        err6(1, 0, b'\x10\0\0\0', six[:128] + MANY[:1104], S6, H6))
 six, four = long_quote(1020)
 to6('4884-46-longest-length', err4(3, 1, b'\0\xff\0\0', four + EXTENSION),
     err6(1, 0, b'\x82\0\0\0', six + EXTENSION, S6, H6))
@@ -876,10 +882,16 @@ to4('4884-64-length-of-all', err6(1, 0, b'\x10\0\0\0', long6[:128]), err4(3, 1, 
 to4('4884-64-length-beyond', err6(1, 0, b'\xff\0\0\0', long6[:128]), err4(3, 1, Z4, long4[:108], H4, S4))
 to4('4884-64-opaque', err6(1, 0, b'\x10\0\0\0', long6[:128] + b'any'),
     err4(3, 1, b'\0\x20\0\0', long4[:108] + bytes(20) + b'any', H4, S4))
-to4('4884-64-extension-truncated', err6(1, 0, b'\x41\0\0\0', long6[:520] + MANY[:100]),
-    err4(3, 1, b'\0\x7d\0\0', long4[:500] + MANY[:48], H4, S4))
-to4('4884-64-extension-cut-off', err6(1, 0, b'\x7d\0\0\0', long6[:1000] + EXTENSION),
-    err4(3, 1, Z4, long4[:548], H4, S4))
+for size_, ext_, most in (1000, 12, 536), (1088, 100, 448), (520, 100, 448), (560, 9, 536), (560, 8, 540), (568, 1, 544), \
+        (160, 419, 128), (1000, 420, 128):              # the quote makes room, of 548 bytes
+    to4(f'4884-64-quote-truncated-{size_}-{ext_}', err6(3, 0, bytes((size_ // 8, 0, 0, 0)), long6[:size_] + MANY[:ext_]),
+        err4(11, 0, bytes((0, most // 4, 0, 0)), long4[:most] + MANY[:ext_], H4, S4))
+to4('4884-64-mpls-of-a-full-error', err6(3, 0, b'\x8a\0\0\0', long6[:1104] + EXTENSION + MANY[:116]),
+    err4(11, 0, b'\0\x69\0\0', long4[:420] + EXTENSION + MANY[:116], H4, S4))
+for size_, ext_ in (152, 421), (1000, 422), (128, 1000):
+    to4(f'4884-64-extension-truncated-{size_}-{ext_}',
+        err6(1, 0, bytes((size_ // 8, 0, 0, 0)), long6[:size_] + MANY[:ext_]),
+        err4(3, 1, b'\0\x20\0\0', long4[:min(size_ - 20, 128)].ljust(128, b'\0') + MANY[:420], H4, S4))
 to4('4884-64-too-big-has-none', err6(2, 0, struct.pack('!I', 1300), long6[:128] + EXTENSION),
     err4(3, 4, struct.pack('!I', 1280), long4[:108] + EXTENSION, H4, S4))
 first_, headers = chain(ROUTING, DSTOPTS, DSTOPTS)
