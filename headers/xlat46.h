@@ -93,7 +93,8 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	TRY(load_quote4(skb, q, n));
 	if (n->icmp.type == 2)
 		n->icmp.rest = bpf_htonl(mtu46(bpf_ntohs(old->h[1]), q->ip_len));
-	if (q->saddr4 != p->daddr4)
+	/* Of the host, and to an address that its packets may go to. */
+	if (q->saddr4 != p->daddr4 || v4_illegal(q->daddr4))
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr6 = p->daddr6;
 	if (v4_strict_illegal(q->daddr4))

@@ -138,6 +138,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	TRY(load_quote6(skb, q, n));
 	if (old->type == 2)
 		n->icmp.h[1] = bpf_htons(mtu64(bpf_ntohl(old->rest), q->frag_header));
+	/* To the host, and from where the error goes, which is known to be legal. */
 	if (!in_nat64_prefix(&q->saddr6) || v4_of(&q->saddr6) != p->daddr4)
 		return NAT64_DROP_ICMP_FOREIGN;
 	q->saddr4 = p->daddr4;

@@ -159,9 +159,10 @@ DECISIONS = [
      "Quoted ICMPv4 type 3, 4, 5, 11, 12 or ICMPv6 type < 128: icmp-nested.",
      "7915 4.3, 5.3"),
     ("quote-owner",
-     "icmp-foreign: 4to6 the quoted source is not the outer destination; 6to4 the quoted source is not in the NAT64 "
-     "prefix or not the outer IPv4 destination (compared after extraction), or the quoted destination has no mapping "
-     "(none is made for it). Legality of the other quoted address is not checked.",
+     "icmp-foreign: 4to6 the quoted source is not the outer destination, or the quoted destination is one of "
+     "illegal-v4, to which no packet of the host has crossed; 6to4 the quoted source is not in the NAT64 prefix or not "
+     "the outer IPv4 destination (compared after extraction; so it is legal if that is), or the quoted destination has "
+     "no mapping (none is made for it).",
      "issue; 5508 REQ-4"),
     ("quote-header",
      "Lengths, DF, fragment fields follow the rules of 4.1 and 5.1 from the quoted header's own length field "
@@ -620,6 +621,7 @@ def quote64(cfg, quote, outer_dst4):
         raise Drop("icmp-quote")
 
     src, dst = IPv6Address(quote[8:24]), IPv6Address(quote[24:40])
+    # RFC 5508 REQ-4. That the quoted source is legal follows from the outer destination, which _xlat64 has checked.
     if src not in cfg.v6_prefix or extract(cfg.v6_prefix, src) != outer_dst4 or dst not in cfg.mappings:
         raise Drop("icmp-foreign")
     src4, dst4 = outer_dst4, cfg.mappings[dst]
@@ -770,7 +772,9 @@ def quote46(cfg, quote, outer_dst, outer_dst6):
         raise Drop("icmp-quote")
 
     src, dst = IPv4Address(quote[12:16]), IPv4Address(quote[16:20])
-    if src != outer_dst:
+    # RFC 5508 REQ-4: a NAT translates errors about what it translated. An illegal destination never was: dst-illegal.
+    # (Section 4.1 lets the illegal source of the error itself cross, and speaks of no other address.)
+    if src != outer_dst or illegal_v4(dst):
         raise Drop("icmp-foreign")
     if non_global(cfg, dst):
         raise Drop("non-global")

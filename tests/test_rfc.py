@@ -488,6 +488,12 @@ to6('4.3-quote-ihl-4', err4(3, 1, Z4, b'\x44' + W4[1:]), 'icmp-quote')
 to6('4.3-quote-total-below-header', err4(3, 1, Z4, p4(U4, src=H4, dst=S4, total=19)), 'icmp-quote')
 to6('4.3-foreign-other-host', err4(3, 1, Z4, p4(U4, src=B4, dst=S4)), 'icmp-foreign')
 to6('4.3-foreign-outside', err4(3, 1, Z4, p4(U4, src='192.0.2.9', dst=S4)), 'icmp-foreign')
+for dst in '0.0.0.0', '0.1.2.3', '127.0.0.1', '169.254.1.1', '224.0.0.1', '239.255.255.255', '255.255.255.255':
+    to6(f'4.3-foreign-to-{dst}', err4(11, 0, Z4, p4(l4(UDP, udp(), H4, dst), src=H4, dst=dst)), 'icmp-foreign')
+    to4(f'5.3-foreign-from-{dst}', err6(3, 0, Z4, p6(l4(UDP, udp(), embed(dst), H6), src=embed(dst), dst=H6)),
+        'icmp-foreign')
+    to4(f'5.3-illegal-from-{dst}',
+        err6(3, 0, Z4, p6(l4(UDP, udp(), embed(dst), H6), src=embed(dst), dst=H6), dst=embed(dst)), 'dst-illegal')
 to6('4.3-no-mapping', err4(3, 1, Z4, p4(U4, src='10.0.1.200', dst=S4), dst='10.0.1.200'), 'no-mapping')
 to6('4.3-wrong-outer-checksum-of-the-quote', err4(3, 1, Z4, p4(flip(U4), src=H4, dst=S4)),
     err6(1, 0, Z4, p6(flip(U64)), S6, H6))
