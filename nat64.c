@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* nat64.c - NAT64 in the kernel: load the translator of an interface, set it up, and exit */
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -78,7 +79,7 @@ static void help(void)
 	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure\n"
 	     "       nat64 -i IF -u                               unload\n"
 	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
-	     "       nat64 -i IF --mappings [--json]\n"
+	     "       nat64 [-i IF] --mappings [--json]\n"
 	     "       nat64 [-i IF] --monitor [--json]             watch it\n"
 	     "       nat64 [-i IF] --trace [FILTER] [--json]\n"
 	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
@@ -142,12 +143,6 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 	return -EINVAL;
 }
 
-/* Is it about all translators if no interface is named? */
-static bool is_for_all(enum action action)
-{
-	return action == ACTION_STATUS || action == ACTION_MONITOR || action == ACTION_TRACE;
-}
-
 static int run(struct nl *nl, const struct options *o)
 {
 	struct link link;
@@ -156,7 +151,7 @@ static int run(struct nl *nl, const struct options *o)
 	err = nl_open(nl);
 	if (err)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
-	if (is_for_all(o->action) && !*o->interface)
+	if (options_for_all(o->action) && !*o->interface)
 		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = link_find(nl, o->interface, &link);
 	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
@@ -170,7 +165,7 @@ static int run(struct nl *nl, const struct options *o)
 	if (o->action == ACTION_LOAD && o->fast && link.l3)
 		return msg_fail(-EINVAL, "--fast: not on -i %s, which is no Ethernet interface", o->interface),
 		       EXIT_USAGE;
-	if (!is_for_all(o->action) && o->action != ACTION_MAPPINGS)
+	if (!options_for_all(o->action))
 		hold_signals();
 	return act(nl, &link, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 }
@@ -181,6 +176,7 @@ int main(int argc, char **argv)
 	struct nl nl = { 0 };
 	int ret;
 
+	libbpf_set_print(NULL);			  /* what fails, we say */
 	options.icmp_src = be32_from(0xc0000008); /* 192.0.0.8, RFC 7600 */
 	if (options_parse(OPTIONS, argc, argv, &options)) {
 		ret = EXIT_USAGE;

@@ -130,3 +130,4 @@ def test_version_is_one():
     """--version, the Makefile and the man page agree."""
     version = subprocess.run([NAT64, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]
     assert re.search(r'^VERSION\s*:?=\s*(\S+)', read('Makefile'), re.M).group(1) == version
+    assert man().rstrip().splitlines()[-1].split()[:2] == ['nat64', version]

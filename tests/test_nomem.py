@@ -19,6 +19,7 @@ COMMANDS = {
     'status': ['--status'],
     'metrics': ['--status', '--metrics'],
     'mappings': ['-i', 'eth0', '--mappings'],
+    'mappings of all': ['--mappings', '--json'],
     'save': ['-i', 'eth0', '--save', 'SAVED'],
     'load again': ['-v', *LOAD],
     'other prefix': ['-i', 'eth0', '-4', '10.0.1.0/25', '-a', 'fc00::/8', '--fast'],

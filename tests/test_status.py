@@ -365,6 +365,64 @@ def test_since_is_one_moment(nat):
     assert len(seen) == 1
 
 
+def test_mappings_of_all(nat, lab):
+    """Without -i, as --status: a list of what -i prints of each, or a heading before each."""
+    _, gw, _ = nat
+    empty = gw.nat64('--mappings', '--json', '-i', 'eth0').stdout
+    lab.link(gw, 'eth2', lab.host('b6'), 'eth0')
+    gw.load(i='eth2', v4='10.0.2.0/24')
+    for i in 'eth0', 'eth2':
+        with Translator(gw, i) as t:
+            fill_mappings(t, 3)
+    one = {i: gw.nat64('--mappings', '-i', i).stdout for i in ('eth0', 'eth2')}
+    assert all(text.count('\n') == 4 for text in one.values())
+    want = [json.loads(gw.nat64('--mappings', '--json', '-i', i).stdout) for i in ('eth0', 'eth2')]
+    got = json.loads(gw.nat64('--mappings', '--json').stdout)['translators']
+    for document in want + got:
+        document.pop('time')
+        for mapping in document['mappings']:
+            mapping.update(idle=0, expires_in=0, age=0)
+    assert got == want and len(got[1]['mappings']) == 3
+    text = gw.nat64('--mappings').stdout
+    assert re.sub(r' +\d+ +\d+$', '', text, flags=re.M) == re.sub(
+        r' +\d+ +\d+$', '', f'eth0\n{one["eth0"]}\neth2\n{one["eth2"]}', flags=re.M)
+    gw.unload(i='eth2')
+    assert json.loads(gw.nat64('--mappings', '--json').stdout)['translators'][0].keys() == json.loads(empty).keys()
+    gw.unload()
+    assert json.loads(gw.nat64('--mappings', '--json').stdout) == {'translators': []}
+    assert gw.nat64('--mappings').stdout == 'no translator is loaded\n'
+
+
+NOT_MOUNTED = {
+    'status': ('/sys', ['--status'], 'nat64: eth0: cannot tell how many CPUs there are: /sys is not mounted\n'),
+    'json': ('/sys', ['--status', '--json', '-i', 'eth0'], 'nat64: eth0: cannot tell how many CPUs there are: /sys is not mounted\n'),
+    'metrics': ('/sys', ['--status', '--metrics'], 'nat64: eth0: cannot tell how many CPUs there are: /sys is not mounted\n'),
+    'fast': ('/sys', ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--fast'],
+             'nat64: eth0: cannot tell how many CPUs there are: /sys is not mounted\n'),
+    'load': ('/proc', ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8'],
+             'nat64: eth0: cannot tell whether IPv6 is enabled there: /proc is not mounted\n'),
+}
+
+
+@pytest.mark.parametrize('name', NOT_MOUNTED)
+def test_what_is_not_mounted_is_named(nat, name):
+    """And nothing is made up: no status of zeros."""
+    where, argv, says = NOT_MOUNTED[name]
+    gw = nat[1]
+    before = gw.snapshot()
+    done = gw.run('unshare', '-m', 'sh', '-c', 'umount -l "$0" && exec "$@"', where, NAT64, *argv, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, '', says)
+    assert gw.snapshot() == before
+
+
+@pytest.mark.parametrize('argv', [['--status'], ['--mappings', '--json'], ['--monitor'], ['--trace']])
+@pytest.mark.parametrize('caps', ['-all', '-sys_admin'])
+def test_missing_capability_names_no_interface(nat, argv, caps):
+    """That the user has not named; only one that has a translator."""
+    done = nat[1].nat64(*argv, rc=1, via=['setpriv', f'--bounding-set={caps}'])
+    assert done.stderr == 'nat64: not permitted: missing CAP_SYS_ADMIN (to look into what is loaded)\n'
+
+
 # Each needs CAP_SYS_ADMIN and nothing else.
 ASK = [['--status'], ['--status', '-i', 'eth0', '--json'], ['--status', '--metrics'], ['-i', 'eth0', '--mappings']]
 
@@ -376,17 +434,17 @@ def test_least_privilege(kind, nat, argv):
     assert gw.run(*only, NAT64, *argv).stdout == gw.run(NAT64, *argv).stdout != ''
     done = gw.run('setpriv', '--bounding-set=-sys_admin', NAT64, *argv, check=False)
     assert done.returncode == 1 and done.stdout == ''
-    assert re.fullmatch(r'nat64: eth0: .*CAP_SYS_ADMIN[^\n]*\n', done.stderr)
+    assert re.fullmatch(r'nat64: (eth0: )?not permitted: missing CAP_SYS_ADMIN[^\n]*\n', done.stderr)
 
 
 BAD = {
-    'json alone': (['-i', 'eth0', '--json'], '-4'),
+    'json alone': (['-i', 'eth0', '--json'], '--json: only with --status'),
     'json with unload': (['-i', 'eth0', '-u', '--json'], '--json'),
     'metrics with mappings': (['-i', 'eth0', '--mappings', '--metrics'], '--metrics'),
     'metrics and json': (['--status', '--metrics', '--json'], '--metrics'),
     'status and unload': (['-i', 'eth0', '--status', '-u'], '-u'),
     'mappings and status': (['-i', 'eth0', '--mappings', '--status'], '--status'),
-    'mappings without interface': (['--mappings'], '-i'),
+    'mappings of what': (['--mappings', 'eth0'], 'eth0'),
     'status with an argument': (['--status=eth0'], '--status'),
     'status of two': (['--status', 'eth0'], 'eth0'),
 }
@@ -399,7 +457,8 @@ def test_bad_input(nat, name):
 
 
 @pytest.mark.parametrize('argv', [['--status'], ['--status', '--json'], ['--status', '--metrics'],
-                                  ['-i', 'eth0', '--mappings'], ['-i', 'eth0', '--mappings', '--json']])
+                                  ['-i', 'eth0', '--mappings'], ['-i', 'eth0', '--mappings', '--json'],
+                                  ['--mappings'], ['--mappings', '--json']])
 def test_full_disk(nat, argv):
     """What could not be written is a failure, in one line."""
     done = nat[1].run('sh', '-c', '"$0" "$@" > /dev/full', NAT64, *argv, check=False)

@@ -57,7 +57,7 @@ int check_capabilities(enum task task, struct reason *why)
 	return n ? reason(why, -EPERM, "not permitted: missing %s%s", missing,
 			  task == TASK_RELOAD ? " (to take over the translator that is loaded)"
 			  : task == TASK_TELL ? " (to see whose the programs are that are attached by tcx)"
-			  : task == TASK_LOOK ? " (to look into the translator that is loaded)"
+			  : task == TASK_LOOK ? " (to look into what is loaded)"
 					      : "")
 		 : 0;
 }

@@ -367,7 +367,6 @@ int follow(struct nl *nl, const struct link *link, const struct options *o)
 	sigset_t end;
 	int err, signals;
 
-	libbpf_set_print(NULL); /* what fails, we say */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&end);
 	sigaddset(&end, SIGINT);

@@ -160,6 +160,8 @@ int link_check(const struct link *link, struct reason *why)
 		return 0;
 	case -ENOENT:
 		return reason(why, -EAFNOSUPPORT, "the kernel has no IPv6 there");
+	case -ENODATA:
+		return reason(why, -ENODATA, "cannot tell whether IPv6 is enabled there: /proc is not mounted");
 	default:
 		return reason(why, -EAFNOSUPPORT, "IPv6 is disabled (sysctl net.ipv6.conf.%s.disable_ipv6)",
 			      sysctl_name(link->name).s);

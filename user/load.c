@@ -12,6 +12,7 @@
 #include "load.h"
 #include "object.h"
 
+#define BTF	   "/sys/kernel/btf/vmlinux"
 #define MAPS_MAX   64		     /* of a program, which has far fewer */
 #define CONFIG_MAP "nat64_bp.rodata" /* as libbpf calls it, cut to the length that names of maps have */
 
@@ -200,7 +201,16 @@ static __u32 at_least_one(size_t n)
 	return n ? n : 1;
 }
 
-static int set_sizes(struct nat64_bpf *skel, const struct options *o)
+int possible_cpus(struct reason *why)
+{
+	int cpus = libbpf_num_possible_cpus();
+
+	if (cpus == -ENOENT)
+		return reason(why, -ENODATA, "cannot tell how many CPUs there are: /sys is not mounted");
+	return cpus < 0 ? reason(why, cpus, "cannot tell how many CPUs there are: %s", strerror(-cpus)) : cpus;
+}
+
+static int set_sizes(struct nat64_bpf *skel, const struct options *o, int cpus)
 {
 	__u32 statics = at_least_one(statics_outside(&o->statics, &o->v4_prefix));
 	__u32 addresses = 1U << (32 - o->v4_prefix.len);
@@ -209,7 +219,7 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o)
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.guesses, addresses);
 	if (skel->rodata->cfg.fast)
-		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * libbpf_num_possible_cpus());
+		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * cpus);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static4, statics);
 	return err ? err : bpf_map__set_max_entries(skel->maps.allowed, at_least_one(o->n_allowed));
@@ -301,8 +311,8 @@ static int check_name(const struct bpf_program *prog)
 }
 
 /* Loads one form of the programs, see object.h. */
-static int load_form(bool btf, const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
-		     struct nat64_bpf **programs, enum inherit *inherit)
+static int load_form(bool btf, int cpus, const struct options *o, const struct nat64_config *cfg,
+		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
 {
 	struct nat64_bpf *skel = *programs = object_open(btf);
 	int err;
@@ -312,7 +322,7 @@ static int load_form(bool btf, const struct options *o, const struct nat64_confi
 		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
-	err = set_sizes(skel, o);
+	err = set_sizes(skel, o, cpus);
 	if (!err) {
 		*inherit = inheritance(skel, cfg, old);
 		err = reuse(skel, old, *inherit);
@@ -329,16 +339,19 @@ static bool is_passing(int err)
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
+	int cpus = cfg->fast ? possible_cpus(why) : 1;
 	const struct nat64_bpf *skel;
 	int err;
 
-	libbpf_set_print(NULL);
-	err = load_form(true, o, cfg, old, programs, inherit);
+	if (cpus < 0)
+		return cpus;
+	err = load_form(true, cpus, o, cfg, old, programs, inherit);
 	libbpf_set_print(print_libbpf);
 	if (err && !is_passing(err)) {
-		msg_info("without BTF of this kernel: checksums by its helpers (%s)", strerror(-err));
+		msg_info("without BTF of this kernel: checksums by its helpers (%s)",
+			 access(BTF, R_OK) ? "no " BTF : strerror(-err));
 		nat64_bpf__destroy(*programs);
-		err = load_form(false, o, cfg, old, programs, inherit);
+		err = load_form(false, cpus, o, cfg, old, programs, inherit);
 	}
 	skel = *programs;
 	if (!skel)

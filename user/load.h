@@ -56,6 +56,9 @@ int programs_fast_fd(const struct nat64_bpf *programs);
  * negative errno; -ENOENT: it is none. */
 int program_owner(int fd, unsigned int *ifindex);
 
+/* How many CPUs there may ever be, as maps have values for. Or a negative errno with *why. */
+int possible_cpus(struct reason *why);
+
 /* The memory that all maps of the programs take, in bytes; 0 if the kernel does not tell. */
 unsigned long long programs_memory(const struct nat64_bpf *programs);
 

@@ -124,20 +124,75 @@ static int print_list(const struct translator *t, FILE *to, bool json)
 	return err ? err : ended;
 }
 
-int mappings_show(struct nl *nl, const struct link *link, const struct options *o)
+static int show(const struct translator *t, bool json)
+{
+	int err = print_list(t, stdout, json);
+
+	return err ? msg_fail(err, "%s: cannot list its mappings: %s", t->link->name, strerror(-err)) : 0;
+}
+
+static int show_one(struct nl *nl, const struct link *link, bool json)
 {
 	struct translator t;
 	int err;
 
 	err = translator_open(nl, link, &t);
-	if (!err) {
-		err = print_list(&t, stdout, o->json);
-		if (err)
-			msg_fail(err, "%s: cannot list its mappings: %s", link->name, strerror(-err));
-	}
+	err = err ? err : show(&t, json);
 	translator_close(&t);
 	return err;
 }
+
+/* Several documents, each as of one translator, in a list as --status has it. */
+static int print_all(const struct translator *t, size_t n, bool json)
+{
+	int err = 0;
+
+	fputs(json ? "{\"translators\":[\n" : n ? "" : "no translator is loaded\n", stdout);
+	for (size_t i = 0; !err && i < n; i++) {
+		fputs(!i ? "" : json ? ",\n" : "\n", stdout);
+		if (!json)
+			printf("%s\n", t[i].link->name);
+		err = show(&t[i], json);
+	}
+	if (err)
+		return err;
+	fputs(json ? "]}\n" : "", stdout);
+	return fflush(stdout) || ferror(stdout) ? msg_fail(-errno, "cannot write: %s", strerror(errno)) : 0;
+}
+
+static int show_all(struct nl *nl, bool json)
+{
+	struct translator *t = NULL;
+	struct link *links;
+	size_t n, found = 0;
+	int err = link_list(nl, &links, &n);
+
+	if (err)
+		return msg_fail(err, "cannot list the interfaces: %s", nl_error(nl, err));
+	t = calloc(n ? n : 1, sizeof(*t));
+	if (!t)
+		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	for (size_t i = 0; !err && i < n; i++) {
+		err = translator_try(nl, &links[i], &t[found]);
+		if (err)
+			translator_close(&t[found]);
+		else
+			found++;
+		err = err == -ENOENT ? 0 : err;
+	}
+	err = err ? err : print_all(t, found, json);
+	while (found)
+		translator_close(&t[--found]);
+	free(t);
+	free(links);
+	return err;
+}
+
+int mappings_show(struct nl *nl, const struct link *link, const struct options *o)
+{
+	return link ? show_one(nl, link, o->json) : show_all(nl, o->json);
+}
+
 static int write_list(FILE *to, void *data)
 {
 	return print_list(data, to, true);

@@ -135,12 +135,18 @@ static int statics_check(struct options *o)
 	return 0;
 }
 
+bool options_for_all(enum action action)
+{
+	return action == ACTION_STATUS || action == ACTION_MAPPINGS || action == ACTION_MONITOR ||
+	       action == ACTION_TRACE;
+}
+
 /* Is an option needed for what is to be done? */
 static bool is_needed(const struct option_spec *spec, const struct options *o)
 {
 	switch (spec->need) {
 	case NEEDED:
-		return o->action != ACTION_STATUS && o->action != ACTION_MONITOR && o->action != ACTION_TRACE;
+		return !options_for_all(o->action);
 	case NEEDED_TO_LOAD:
 		return o->action == ACTION_LOAD;
 	case NEEDED_WITHOUT_STATIC:
@@ -152,8 +158,7 @@ static bool is_needed(const struct option_spec *spec, const struct options *o)
 
 static int combination_check(const struct options *o)
 {
-	if (o->json && o->action != ACTION_STATUS && o->action != ACTION_MAPPINGS && o->action != ACTION_MONITOR &&
-	    o->action != ACTION_TRACE)
+	if (o->json && !options_for_all(o->action))
 		return msg_fail(-EINVAL, "--json: only with --status, --mappings, --monitor or --trace");
 	if (o->metrics && o->action != ACTION_STATUS)
 		return msg_fail(-EINVAL, "--metrics: only with --status");
@@ -187,12 +192,14 @@ static int options_check(const struct option_spec *table, const enum given *give
 	/* Without a prefix, --restore is for the translator that is loaded. */
 	if (o->action == ACTION_LOAD && o->restore && !o->v4_prefix.len)
 		o->action = ACTION_RESTORE;
+	err = combination_check(o);
+	if (err)
+		return err;
 	for (size_t i = 0; table[i].name; i++)
 		if (is_needed(&table[i], o) && !given[i])
-			return msg_fail(-EINVAL, "-%c/--%s is missing: %s", table[i].letter, table[i].name,
-					table[i].missing);
-	err = combination_check(o);
-	err = err ? err : restore_check(o);
+			return msg_fail(-EINVAL, "-%c/--%s is missing: %s (see nat64 --help)", table[i].letter,
+					table[i].name, table[i].missing);
+	err = restore_check(o);
 	if (err)
 		return err;
 	if (o->action != ACTION_LOAD)

@@ -115,6 +115,9 @@ int parse_path(const char *arg, void *value, struct reason *why);
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o);
 void options_free(struct options *o);
 
+/* Is it about all translators if no interface is named? These look, and change nothing. */
+bool options_for_all(enum action action);
+
 /* The list of options on stdout, a line each. */
 void options_help(const struct option_spec *table);
 

@@ -75,15 +75,12 @@ static int by_address(const void *a, const void *b)
 	return order ? order : (int)x->len - (int)y->len;
 }
 
-static int get_stats(int map, struct nat64_stats *sum)
+static int get_stats(int map, int cpus, struct nat64_stats *sum)
 {
-	int cpus = libbpf_num_possible_cpus();
 	struct nat64_stats *per_cpu;
 	__u32 zero = 0;
 	int err;
 
-	if (cpus < 0)
-		return cpus;
 	per_cpu = calloc(cpus, sizeof(*per_cpu));
 	if (!per_cpu)
 		return -ENOMEM;
@@ -147,14 +144,18 @@ static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 static int status_get(const struct translator *t, struct status *s)
 {
 	struct count count = { s, boottime() };
-	int err;
+	struct reason why = { "" };
+	int err, cpus;
 
 	*s = (struct status){ .index = t->link->index, .cfg = t->cfg, .since = wall_clock(t->maps.since) };
 	memcpy(s->interface, t->link->name, sizeof(s->interface));
 	for (int way = 0; way < NAT64_WAYS; way++)
 		s->program[way] = t->hook[way].prog_id;
 	s->attached = t->hook[NAT64_6TO4].kind;
-	err = get_stats(t->maps.stats, &s->stats);
+	cpus = possible_cpus(&why);
+	if (cpus < 0)
+		return msg_fail(cpus, "%s: %s", s->interface, why.text);
+	err = get_stats(t->maps.stats, cpus, &s->stats);
 	err = err ? err : get_allowed(t->maps.allowed, s);
 	err = err ? err : statics_read(&t->maps, &s->statics);
 	err = err ? err : mappings_walk(t->maps.mappings, count_mapping, &count);
@@ -422,7 +423,7 @@ static int print_metrics(const struct status *s, size_t n)
 	return fflush(stdout) || ferror(stdout) ? -errno : 0;
 }
 
-/* Appends the status of the translator of a link; must: it is an error if it has none. */
+/* Appends the status of the translator of a link, if it has one; must: it is an error if not. */
 static int status_add(struct nl *nl, const struct link *link, bool must, struct status **all, size_t *n)
 {
 	struct translator t;
@@ -430,8 +431,10 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 	int err;
 
 	err = must ? translator_open(nl, link, &t) : translator_try(nl, link, &t);
-	if (err)
+	if (err) {
+		err = err == -ENOENT && !must ? 0 : err;
 		goto out;
+	}
 	more = realloc(*all, (*n + 1) * sizeof(*more));
 	if (!more) {
 		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
@@ -459,10 +462,8 @@ int status_show(struct nl *nl, const struct link *link, const struct options *o)
 		err = link_list(nl, &links, &n_links);
 		if (err)
 			msg_fail(err, "cannot list the interfaces: %s", nl_error(nl, err));
-		for (size_t i = 0; !err && i < n_links; i++) {
+		for (size_t i = 0; !err && i < n_links; i++)
 			err = status_add(nl, &links[i], false, &all, &n);
-			err = err == -ENOENT ? 0 : err;
-		}
 	}
 	if (!err) {
 		err = o->metrics ? print_metrics(all, n) : print_all(all, n, o->json);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sysctl.h"
 
@@ -17,7 +18,7 @@ int sysctl_read(const char *dir, const char *interface, const char *leaf)
 		 leaf);
 	file = fopen(path, "re");
 	if (!file)
-		return -errno;
+		return errno == ENOENT && access("/proc/sys", F_OK) ? -ENODATA : -errno;
 	n = fscanf(file, "%d", &value);
 	fclose(file);
 	return n == 1 ? value : -EBADMSG;

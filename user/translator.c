@@ -5,7 +5,8 @@
 #include "check.h"
 #include "translator.h"
 
-int translator_try(struct nl *nl, const struct link *link, struct translator *t)
+/* named: the user has named the interface, so that messages are about it in any case. */
+static int find(struct nl *nl, const struct link *link, bool named, struct translator *t)
 {
 	struct reason why = { "" };
 	__u32 id[NAT64_WAYS];
@@ -19,7 +20,7 @@ int translator_try(struct nl *nl, const struct link *link, struct translator *t)
 	if (err == -ENODEV)
 		return -ENOENT; /* the interface has gone since */
 	if (err == -EPERM && check_capabilities(TASK_LOOK, &why))
-		return msg_fail(err, "%s: %s", link->name, why.text);
+		return msg_fail(err, "%s%s%s", named ? link->name : "", named ? ": " : "", why.text);
 	if (err)
 		return msg_fail(err, "%s: cannot list its filters: %s", link->name, nl_error(nl, err));
 	if (!t->hook[NAT64_6TO4].ours && !t->hook[NAT64_4TO6].ours)
@@ -35,9 +36,14 @@ int translator_try(struct nl *nl, const struct link *link, struct translator *t)
 	return err ? msg_fail(err == -ENOENT ? -ESTALE : err, "%s: %s", link->name, why.text) : 0;
 }
 
+int translator_try(struct nl *nl, const struct link *link, struct translator *t)
+{
+	return find(nl, link, false, t);
+}
+
 int translator_open(struct nl *nl, const struct link *link, struct translator *t)
 {
-	int err = translator_try(nl, link, t);
+	int err = find(nl, link, true, t);
 
 	return err == -ENOENT ? msg_fail(err, "nothing loaded on %s", link->name) : err;
 }
