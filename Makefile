@@ -32,14 +32,14 @@ WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
 Q	:= $(if $(V),,@)
 say	= @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
 
-nat64_cflags = -std=gnu11 $(WARN) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build \
+nat64_cflags = -std=gnu11 $(WARN) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build -isystem build/user \
 	$(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
 # v3: 32-bit arithmetic and jumps, in every kernel since 5.1; clang's own default varies with its age.
 # -target bpf does not know where the host keeps <asm/types.h>, so ask the compiler as the host's.
 bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
 	$(shell $(CLANG) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
 
-src := nat64.c $(wildcard user/*.c)
+src := nat64.c $(filter-out %.bpf.c,$(wildcard user/*.c))
 obj := $(src:%.c=build/%.o)
 
 all: nat64
@@ -48,24 +48,26 @@ nat64: $(obj)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(LIBS))
 
-$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h Makefile
+$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h build/user/kernel.skel.h Makefile
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 build/%.skel.h: build/%.bpf.o
 	$(call say,SKEL)
-	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@.tmp && mv $@.tmp $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $(*F)_bpf >$@.tmp && mv $@.tmp $@
 
 # Two forms of the programs, see user/object.c. gen object leaves clang's debug information behind and keeps BTF.
 build/nat64_btf.bpf.o: bpf_cflags += -DKERNEL_BTF
-build/nat64.bpf.o build/nat64_btf.bpf.o: nat64.bpf.c Makefile | needs
+build/nat64.bpf.o build/nat64_btf.bpf.o: nat64.bpf.c Makefile
+build/user/kernel.bpf.o: user/kernel.bpf.c Makefile
+build/nat64.bpf.o build/nat64_btf.bpf.o build/user/kernel.bpf.o: | needs
 	$(call say,BPF)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(bpf_cflags) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $(@:.o=.full.o) $<
 	$(Q)$(BPFTOOL) gen object $@ $(@:.o=.full.o)
 
--include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d
+-include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d build/user/kernel.bpf.d
 
 # One line for each thing that is missing.
 needs:
@@ -139,7 +141,7 @@ test-kernels: all build/verifier
 	$(Q)FULL='$(FULL)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
-c_files	:= nat64.h nat64.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
+c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
 scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run $(wildcard dist/*.bash)
 
 # sparse does not take strings as long as the BPF object is.
@@ -147,13 +149,15 @@ build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
 
-lint: build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/flood.skel.h
+lint: build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'
-	$(Q)for f in $(user_c); do sparse -Wsparse-error -isystem build/sparse $(nat64_cflags) $$f || exit; done
+	$(Q)for f in $(user_c); do sparse -Wsparse-error -isystem build/sparse -isystem build/sparse/user $(nat64_cflags) $$f || exit; done
 	$(Q)for form in -UKERNEL_BTF -DKERNEL_BTF; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
 		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$form nat64.bpf.c || exit; done
+	$(Q)sparse -Wsparse-error -Wno-decl -include tests/sparse.h $(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) \
+		user/kernel.bpf.c
 	@echo 'sparse: ok'
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \

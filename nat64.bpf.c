@@ -32,10 +32,11 @@
 const volatile struct nat64_config cfg;
 
 #include "headers/verdict.h"
+#include "headers/kernel.h"
 #include "headers/csum.h"
 #include "headers/pkt.h"
 #include "headers/addr.h"
-#include "headers/vlan.h"
+#include "headers/stack.h"
 #include "headers/event.h"
 #include "headers/state.h"
 #include "headers/parse.h"
@@ -62,43 +63,35 @@ static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int
 	return act;
 }
 
-static __always_inline int ingress(struct __sk_buff *skb, bool tagged)
+/* What becomes of a packet that is IPv4 now: what the program returns for it. */
+static __always_inline int pass_on64(struct __sk_buff *skb, const struct pkt *p)
+{
+	if (carries_state(skb))
+		return arrive_again();
+	return cfg.fast ? send_fast64(skb, p) : TC_ACT_OK;
+}
+
+SEC("tc")
+int nat64_6to4(struct __sk_buff *skb)
 {
 	const struct ipv6hdr *h;
 	struct pkt p;
 	int verdict;
 
-	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6))
+	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6) || !is_for_us(skb))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
-		return TC_ACT_UNSPEC;
+		return is_ours_framed(skb) ? arrive_again() : TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())
 		trace_in(skb);
 	pkt_begin(&p);
 	verdict = translate64(skb, &p, h);
-	if (cfg.fast && !tagged && verdict == NAT64_PASS)
-		p.act = send_fast64(skb, &p);
+	if (verdict == NAT64_PASS)
+		p.act = pass_on64(skb, &p);
 	return finish(skb, NAT64_6TO4, verdict, &p);
-}
-
-SEC("tc")
-int nat64_6to4(struct __sk_buff *skb)
-{
-	bool tagged = is_tagged(skb);
-	struct tag tag = {};
-	int act;
-
-	if (tagged && (!is_ours_tagged(skb) || !take_tag(skb, &tag)))
-		return TC_ACT_UNSPEC;
-	act = ingress(skb, tagged);
-	if (!tagged)
-		return act;
-	if (!put_tag(skb, &tag))
-		return TC_ACT_SHOT;
-	return act == TC_ACT_OK ? arrive_again() : act;
 }
 
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
@@ -110,7 +103,7 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 	TRY(translate46(skb, p, h, &hop));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
 	mac = known_hop(hop);
-	if (!p->cut && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
+	if (!p->cut && !has_ipsec_policy(skb) && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
 	return hand_over(skb, p, send_with_care);
 }
@@ -124,7 +117,7 @@ int nat64_4to6(struct __sk_buff *skb)
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || h->version != 4 || !is_ours4(h->daddr))
+	if (!h || h->version != 4 || !is_ours4(h->daddr) || is_of_vlan(skb))
 		return TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */

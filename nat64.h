@@ -64,7 +64,10 @@ struct nat64_config {
 	__u16 seed;	 /* random, for the identification of IPv4 packets */
 	__u8 has_static; /* 1: look into static6 and static4 */
 	__u8 fast;	 /* 1: past the IPv4 stack where nothing is unusual (--fast); never with .l3 */
-	__u8 pad[4];
+	__u8 bridge_nf;	 /* 1: packets may come by a bridge with netfilter hooks, for programs that cannot see it */
+	__u8 pad[3];
+	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
+			     * to be seen; for programs that cannot find it themselves */
 };
 
 /* The next hop of an IPv6 host. */

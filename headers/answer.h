@@ -2,7 +2,8 @@
 /* answer.h - the ICMP errors that the translator itself sends about what it drops (RFC 7915 sections 4.1, 4.4, 5.1 and
  * 5.4). Those about TTL and most of those about the MTU come from the IPv4 stack.
  *
- *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from
+ *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from; by the IPv6 stack if there are IPsec
+ *	     policies, for it quotes what may have come encrypted
  *	4→6, dropped as IPv4: ICMP, which comes back in through the interface, and the IPv4 stack takes it to the sender
  *	4→6, dropped when it had become IPv6, for want of a way: ICMPv6 to the sender's address in the NAT64 prefix, which
  *	     comes back in likewise, and is translated like that of any router
@@ -12,8 +13,6 @@
  */
 #ifndef NAT64_ANSWER_H
 #define NAT64_ANSWER_H
-
-#include <linux/if_packet.h>
 
 #include "l4.h"
 
@@ -70,19 +69,6 @@ static __always_inline __u32 hash_of(__u32 w)
 static __always_inline __u32 hash_of_v6(const union nat64_v6 *a)
 {
 	return hash_of((__force __u32)(a->w[0] ^ a->w[1] ^ a->w[2] ^ a->w[3]));
-}
-
-/* Turns the frame round. The kernel sent it with our own address as its source, or received it from a neighbour. */
-static __always_inline int turn_frame(struct __sk_buff *skb)
-{
-	__u8 mac[12], turned[12];
-
-	if (cfg.l3)
-		return NAT64_PASS;
-	TRY(pkt_load(skb, 0, mac, sizeof(mac)));
-	__builtin_memcpy(turned, mac + 6, 6);
-	__builtin_memcpy(turned + 6, mac, 6);
-	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
 /* Makes the packet, whose IP header has `header` bytes, the frame of its answer: `quote` bytes of it behind room for as
@@ -189,9 +175,13 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	icmp.rest = bpf_htonl(rest);
 	pseudo = csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len, IPPROTO_ICMPV6);
 	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
-	    finish_icmp(skb, l3_off() + IP6_HEADER, len, &icmp, pseudo) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
+	    finish_icmp(skb, l3_off() + IP6_HEADER, len, &icmp, pseudo) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	return bpf_redirect(cfg.ifindex, was_ipv4 ? BPF_F_INGRESS : 0);
+	if (!was_ipv4 && has_ipsec_policy(skb))
+		return arrive_again();
+	if (turn_frame(skb) != NAT64_PASS)
+		return TC_ACT_SHOT;
+	return was_ipv4 ? arrive_again() : bpf_redirect(cfg.ifindex, 0);
 }
 
 /* Answers an IPv4 packet on its way out: the route of the answer's source leads to the interface through which it comes
@@ -230,7 +220,7 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
 	    finish_icmp(skb, l3_off() + IP4_HEADER, len, &icmp, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
+	return arrive_again();
 }
 
 /* What an IPv6 packet is answered with: RFC 7915 section 5.4, type 1 code 1 unless that, section 5.1 or RFC 6146

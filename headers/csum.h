@@ -3,17 +3,7 @@
 #ifndef NAT64_CSUM_H
 #define NAT64_CSUM_H
 
-#include "verdict.h"
-
-#ifdef KERNEL_BTF
-#include <bpf/bpf_core_read.h>
-
-struct sk_buff {
-	__u8 ip_summed : 2;
-} __attribute__((preserve_access_index));
-
-extern void *bpf_cast_to_kern_ctx(void *skb) __ksym; /* Linux 6.2 */
-#endif
+#include "kernel.h"
 
 /* A sum of 16-bit words in the order they lie in the packet, which the arithmetic does not mind: not folded, carries
  * piled up in the upper half. */
@@ -84,21 +74,6 @@ static __always_inline __sum16 csum_iphdr(const struct iphdr *h)
 	const __u32 *w = (const __u32 *)h;
 
 	return csum_finish((csum_t)w[0] + w[1] + w[2] + w[3] + w[4]);
-}
-
-/* Has the kernel a checksum in the packet that is not complete (CHECKSUM_PARTIAL, 3), or a sum over the packet that
- * must follow what is changed (CHECKSUM_COMPLETE, 2)? Its helpers mind both; where there is neither, to do without them
- * takes less time. Programs that cannot look must take it for true. */
-static __always_inline bool has_kernel_csum(struct __sk_buff *skb)
-{
-#ifdef KERNEL_BTF
-	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
-
-	return BPF_CORE_READ_BITFIELD(kernel_skb, ip_summed) & 2;
-#else
-	(void)skb;
-	return true;
-#endif
 }
 
 /* Changes the transport checksum at `off` by the difference `diff`; `flags` as for bpf_l4_csum_replace. The packet's

@@ -33,10 +33,11 @@ struct {
 	__type(value, struct hop4);
 } hops4 SEC(".maps");
 
-/* The stack has more to say about packets that are not for us, routed by mark, or on their way to a VLAN interface. */
-static __always_inline bool is_usual(const struct __sk_buff *skb)
+/* The stack has more to say about packets that are not for us, are routed by mark, have a tag, or may have to leave
+ * encrypted. */
+static __always_inline bool is_usual(struct __sk_buff *skb)
 {
-	return skb->pkt_type == 0 /* PACKET_HOST */ && !skb->mark && !skb->vlan_present;
+	return skb->pkt_type == PACKET_HOST && !skb->mark && !skb->vlan_present && !has_ipsec_policy(skb);
 }
 
 /* Looks up the route of `p` for `hop`. False: let the stack have the packet. */
@@ -101,7 +102,7 @@ static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *
 }
 
 /* 4→6: a whole packet with nothing but a header before its payload, and nothing behind it. ICMP can do without speed. */
-static __always_inline bool is_usual46(const struct __sk_buff *skb, const struct iphdr *h)
+static __always_inline bool is_usual46(struct __sk_buff *skb, const struct iphdr *h)
 {
 	return h->version == 4 && h->ihl == 5 && h->ttl > 1 && !(h->frag_off & bpf_htons(0x3fff)) &&
 	       h->protocol != IPPROTO_ICMP && skb->len == ETH_HEADER + (__u32)bpf_ntohs(h->tot_len) && is_usual(skb);

@@ -153,14 +153,16 @@ __noinline int send_with_care(struct __sk_buff *skb)
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
+	s->hop.stack = 0;
 	if (!cfg.l3) {
 		if (owner_of(p->daddr4, &v6, &hop) != NAT64_PASS)
 			hop = NULL;
 		TRY(find_hop(skb, p, hop, s));
 	}
+	s->hop.stack |= has_ipsec_policy(skb);
 	if (p->cut)
 		TRY(cut(skb, p, &s->hop));
-	else if (!cfg.l3 && s->direct && write_mac(skb, 0, s->mac))
+	else if (!cfg.l3 && !s->hop.stack && s->direct && write_mac(skb, 0, s->mac))
 		return NAT64_PASS;
 	p->act = send_to(skb, &s->hop);
 	return NAT64_PASS;

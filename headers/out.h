@@ -7,6 +7,7 @@
 
 /* Where a packet goes. */
 struct hop {
+	__u32 stack; /* 1: where the IPv6 stack sends it, and nothing else is known */
 	__u32 ifindex;
 	struct bpf_redir_neigh neigh;
 };
@@ -100,35 +101,70 @@ static __always_inline __u64 mac_of(const struct bpf_fib_lookup *fib)
 	return mac.all;
 }
 
-/* The packet came here by the fake neighbour: it needs the route to the IPv6 host. The kernel looks at the packet's
- * length too; one that is yet to be cut passes. If the neighbour is known, and on our own interface, `hop` remembers its
- * MAC address; `hop` may be NULL. */
-static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
+/* The length of the IPv6 packets that a translated one will be on the wire: that of a piece, or of a segment, if it is many
+ * in one. */
+static __always_inline __u32 wire_length46(struct __sk_buff *skb, const struct pkt *p)
 {
-	struct bpf_fib_lookup *fib = &s->fib;
-	union mac own = {};
-	__u32 zero = 0;
-	__u64 *o;
-	int ret;
+	__u8 doff;
 
+	if (p->cut)
+		return IP6_HEADER + FRAG_HEADER + p->cut;
+	if (!skb->gso_size)
+		return IP6_HEADER + (p->frag ? FRAG_HEADER : 0) + p->l4_len;
+	if (p->proto != IPPROTO_TCP)
+		return IP6_HEADER + 8 + skb->gso_size;
+	if (pkt_load(skb, l3_off() + IP6_HEADER + 12, &doff, 1) != NAT64_PASS)
+		doff = 0x50;
+	return IP6_HEADER + (doff >> 4) * 4 + skb->gso_size;
+}
+
+/* Asks the kernel for the way of `p`, and whether `len` bytes fit it. */
+static __noinline int look_up6(struct __sk_buff *skb, const struct pkt *p, struct bpf_fib_lookup *fib, __u16 len)
+{
 	__builtin_memset(fib, 0, sizeof(*fib));
 	fib->family = 10; /* AF_INET6 */
 	fib->ifindex = cfg.ifindex;
 	fib->l4_protocol = p->proto;
+	fib->tot_len = len;
 	fib->flowinfo = bpf_htonl(p->tos << 20);
 	__builtin_memcpy(fib->ipv6_src, &p->saddr6, sizeof(fib->ipv6_src));
 	__builtin_memcpy(fib->ipv6_dst, &p->daddr6, sizeof(fib->ipv6_dst));
-	ret = bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
-	if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
-		if (!p->cut) {
-			/* Before 5.13 the kernel does not say: then our own, if that is less than the packet has. */
-			p->rest = !fib->mtu_result && skb->len > l3_off() + cfg.mtu ? cfg.mtu : fib->mtu_result;
-			p->rest = p->rest > 1280 ? p->rest : 1280;
+	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
+}
+
+/* The packet came here by the fake neighbour: it needs the route to the IPv6 host. If that has an MTU of its own, a packet
+ * that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on our own interface,
+ * `hop` remembers its MAC address, unless the way has less room than the interface; `hop` may be NULL. */
+static __noinline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
+{
+	struct bpf_fib_lookup *fib = &s->fib;
+	__u32 zero = 0, wire = wire_length46(skb, p), mtu = cfg.mtu;
+	union mac own = {};
+	bool full;
+	__u64 *o;
+	int ret;
+
+	ret = look_up6(skb, p, fib, mtu);
+	full = ret != BPF_FIB_LKUP_RET_FRAG_NEEDED;
+	if (!full)
+		mtu = fib->mtu_result < mtu ? fib->mtu_result : 1280; /* before 5.12 the kernel does not say */
+	if (wire > mtu || !full) {
+		ret = look_up6(skb, p, fib, wire);
+		if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED && p->cut) {
+			p->cut = (mtu - IP6_HEADER - FRAG_HEADER) & ~7;
+			ret = look_up6(skb, p, fib, mtu);
+		}
+		if (ret == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+			p->rest = mtu > 1280 ? mtu : 1280;
 			return NAT64_DROP_TOO_BIG;
 		}
-	} else if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH) {
-		return NAT64_DROP_NO_ROUTE;
 	}
+	s->hop.stack = ret == BPF_FIB_LKUP_RET_UNSUPP_LWT;
+	s->direct = false;
+	if (s->hop.stack)
+		return NAT64_PASS;
+	if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return NAT64_DROP_NO_ROUTE;
 	s->hop.ifindex = fib->ifindex;
 	s->hop.neigh.nh_family = 10;
 	__builtin_memcpy(s->hop.neigh.ipv6_nh, fib->ipv6_dst, sizeof(s->hop.neigh.ipv6_nh));
@@ -136,7 +172,7 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex && s->mac;
 	if (!s->direct)
 		return NAT64_PASS;
-	if (hop) {
+	if (hop && full) {
 		WRITE_ONCE(hop->mac, s->mac);
 		WRITE_ONCE(hop->tick, bpf_jiffies64());
 	}
@@ -172,6 +208,8 @@ static __always_inline void forget_route4(struct __sk_buff *skb)
 /* What the program returns for a packet that goes to `hop`. */
 static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop)
 {
+	if (hop->stack)
+		return send_by_stack(skb);
 	if (cfg.l3)
 		return TC_ACT_OK;
 	forget_route4(skb);

@@ -107,9 +107,6 @@ struct {
 	__type(value, struct request);
 } request SEC(".maps");
 
-#define READ_ONCE(x)	 (*(const volatile typeof(x) *)&(x))
-#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
-
 static __always_inline __be32 v4_at(__u32 index)
 {
 	return cfg.v4_prefix | bpf_htonl(index);

@@ -12,6 +12,10 @@
 #define __force
 #endif
 
+/* What other CPUs may read or write at the same time: at once, and not twice. */
+#define READ_ONCE(x)	 (*(const volatile typeof(x) *)&(x))
+#define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
+
 /* Every stage returns NAT64_PASS or the reason to drop (enum nat64_drop); results are out-parameters. */
 #define TRY(stage)                      \
 	do {                            \

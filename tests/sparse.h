@@ -18,7 +18,8 @@
 #define bpf_htonl(x) ((FORCE __be32)(__u32)(x))
 #define bpf_ntohl(x) ((FORCE __u32)(__be32)(x))
 
-/* A builtin of clang that sparse does not know. */
+/* Builtins of clang that sparse does not know. */
 #define __builtin_preserve_field_info(field, kind) 1
+#define __builtin_preserve_access_index(x)	   (x)
 
 #endif

@@ -36,10 +36,12 @@ static bool is_l3(unsigned short type)
 static int linkinfo_attr(const struct nlattr *attr, void *data)
 {
 	struct link *link = data;
+	char *kind = mnl_attr_get_type(attr) == IFLA_INFO_KIND	       ? link->kind
+		     : mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND ? link->port
+								       : NULL;
 
-	if (mnl_attr_get_type(attr) == IFLA_INFO_SLAVE_KIND && !mnl_attr_validate(attr, MNL_TYPE_STRING))
-		snprintf(link->port, sizeof(link->port), "%.*s", mnl_attr_get_payload_len(attr),
-			 mnl_attr_get_str(attr));
+	if (kind && !mnl_attr_validate(attr, MNL_TYPE_STRING))
+		snprintf(kind, sizeof(link->kind), "%.*s", mnl_attr_get_payload_len(attr), mnl_attr_get_str(attr));
 	return MNL_CB_OK;
 }
 
@@ -51,6 +53,8 @@ static int link_attr(const struct nlattr *attr, void *data)
 		link->mtu = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_MASTER && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->master = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == IFLA_LINK && !mnl_attr_validate(attr, MNL_TYPE_U32))
+		link->lower = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
 		mnl_attr_parse_nested(attr, linkinfo_attr, link);
 	if (mnl_attr_get_type(attr) == IFLA_IFNAME && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))

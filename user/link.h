@@ -16,6 +16,8 @@ struct link {
 	unsigned int flags;	/* IFF_* */
 	__u32 mtu;		/* bytes */
 	unsigned int master;	/* index of the interface that it is a port of, or 0 */
+	unsigned int lower;	/* index of the interface that it lies upon (VLAN, macvlan), or 0 */
+	char kind[16];		/* "bridge", "vlan", "wireguard", …; empty for hardware */
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 };

@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "kernel.h"
 #include "load.h"
 #include "object.h"
 
@@ -321,6 +322,8 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	if (!skel)
 		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
+	if (!btf)
+		*(__u64 *)&skel->rodata->cfg.policy_count = kernel_policy_count();
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	err = set_sizes(skel, o, cpus);
 	if (!err) {

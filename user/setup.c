@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "fast.h"
+#include "kernel.h"
 #include "load.h"
 #include "reconcile.h"
 #include "route.h"
@@ -154,6 +155,7 @@ static int load(struct setup *s)
 	s->cfg.mtu = s->link->mtu;
 	s->cfg.cut_mtu = s->cfg.mtu < s->cfg.lowest_ipv6_mtu ? s->cfg.mtu : s->cfg.lowest_ipv6_mtu;
 	s->cfg.l3 = s->link->l3;
+	s->cfg.bridge_nf = kernel_bridge_nf(s->nl, s->link);
 	err = loaded_open(id, &s->loaded, &why);
 	err = err ? err : programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* kernel.h - what programs see of a packet and its network namespace that no field of __sk_buff tells
+ *
+ * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other one asks helpers, reads one word
+ * whose address userspace found (cfg.policy_count), or relies on what was so when it was loaded. */
+#ifndef NAT64_KERNEL_H
+#define NAT64_KERNEL_H
+
+#include "verdict.h"
+
+#define XFRM_OUT 1 /* XFRM_POLICY_OUT of linux/xfrm.h, which does not go together with linux/in6.h */
+
+#ifdef KERNEL_BTF
+#include <bpf/bpf_core_read.h>
+
+struct netns_xfrm {
+	unsigned int policy_count[6];
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct netns_xfrm xfrm;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} __attribute__((preserve_access_index)) possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+} __attribute__((preserve_access_index));
+
+struct sk_buff {
+	struct net_device *dev;
+	unsigned long _nfct;
+	__u8 active_extensions;
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *skb) __ksym; /* Linux 6.2 */
+#endif
+
+/* Has the kernel a checksum in the packet that is not complete (CHECKSUM_PARTIAL, 3), or a sum over the packet that
+ * must follow what is changed (CHECKSUM_COMPLETE, 2)? Its helpers mind both; where there is neither, to do without them
+ * takes less time. Programs that cannot look must take it for true. */
+static __always_inline bool has_kernel_csum(struct __sk_buff *skb)
+{
+#ifdef KERNEL_BTF
+	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+
+	return BPF_CORE_READ_BITFIELD(kernel_skb, ip_summed) & 2;
+#else
+	(void)skb;
+	return true;
+#endif
+}
+
+/* Are there IPsec policies for what leaves this network namespace? A route look-up does not know them, nor does sending
+ * by a next hop: only the stack can tell whether a packet may leave, and in the clear. */
+static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
+{
+#ifdef KERNEL_BTF
+	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+
+	return bpf_core_field_exists(struct net, xfrm) &&
+	       READ_ONCE(kernel_skb->dev->nd_net.net->xfrm.policy_count[XFRM_OUT]);
+#else
+	__u32 n = 0;
+
+	(void)skb;
+	return cfg.policy_count &&
+	       (bpf_probe_read_kernel(&n, sizeof(n), (const void *)(unsigned long)cfg.policy_count) || n);
+#endif
+}
+
+/* Does something hang on a packet from where it has been before: a conntrack entry, the bridge that it came by
+ * (br_netfilter), the IPsec state that decrypted it? The IPv4 stack would take it for its own. */
+static __always_inline bool carries_state(struct __sk_buff *skb)
+{
+#ifdef KERNEL_BTF
+	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
+
+	return (bpf_core_field_exists(struct sk_buff, active_extensions) && kernel_skb->active_extensions) ||
+	       (bpf_core_field_exists(struct sk_buff, _nfct) && kernel_skb->_nfct);
+#else
+	struct bpf_xfrm_state state;
+
+	return cfg.bridge_nf || (cfg.policy_count && !bpf_skb_get_xfrm_state(skb, 0, &state, sizeof(state), 0));
+#endif
+}
+
+#endif

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* stack.h - what is for us, and the ways back into the stack of this machine
+ *
+ * A packet that arrives again at our interface leaves behind what hung on it: conntrack entry, bridge, IPsec state, route.
+ * On a layer-3 interface it also loses a link-layer header that it came with. */
+#ifndef NAT64_STACK_H
+#define NAT64_STACK_H
+
+#include <linux/if_packet.h>
+
+#include "addr.h"
+
+/* Does the packet belong to a VLAN? Then it is its VLAN interface's, whether there is one here or not. VLAN 0 is none:
+ * such a tag is there for its priority (IEEE 802.1Q). Of two tags the inner one is what eth_proto() tells. */
+static __always_inline bool is_of_vlan(const struct __sk_buff *skb)
+{
+	return skb->vlan_present && skb->vlan_tci & 0xfff;
+}
+
+/* Has it come for this interface itself? What is for another MAC address is for an upper interface (a macvlan, VRRP's), or
+ * for nobody here. The stack does not forward what was sent to a link-layer group, and no more do we. */
+static __always_inline bool is_for_us(const struct __sk_buff *skb)
+{
+	return skb->pkt_type == PACKET_HOST && !is_of_vlan(skb);
+}
+
+static __always_inline int arrive_again(void)
+{
+	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
+}
+
+/* Has it come with a link-layer header to a layer-3 interface, and is it for the NAT64 prefix? XFRM and VTI interfaces
+ * hand over what they decrypt with the header of the frame that it came in. It must have been seen that no header of such
+ * a packet is where it should be: or it would arrive for ever. */
+static __always_inline bool is_ours_framed(const struct __sk_buff *skb)
+{
+	struct ipv6hdr h;
+
+	return cfg.l3 && !bpf_skb_load_bytes_relative(skb, 0, &h, sizeof(h), BPF_HDR_START_NET) && h.version == 6 &&
+	       in_nat64_prefix((const union nat64_v6 *)&h.daddr);
+}
+
+/* Turns the frame round. The kernel sent it with our own address as its source, or received it from a neighbour. */
+static __always_inline int turn_frame(struct __sk_buff *skb)
+{
+	__u8 mac[12], turned[12];
+
+	if (cfg.l3)
+		return NAT64_PASS;
+	TRY(pkt_load(skb, 0, mac, sizeof(mac)));
+	__builtin_memcpy(turned, mac + 6, 6);
+	__builtin_memcpy(turned + 6, mac, 6);
+	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
+}
+
+/* Gives an IPv6 packet on its way out to the IPv6 stack, which sends it on as any that arrives: by IPsec policies, with
+ * the encapsulation of its route. This machine has been one hop already. What the program returns. */
+static __always_inline int send_by_stack(struct __sk_buff *skb)
+{
+	const __u32 at = l3_off() + offsetof(struct ipv6hdr, hop_limit);
+	__u8 hop_limit;
+
+	if (pkt_load(skb, at, &hop_limit, 1) != NAT64_PASS)
+		return TC_ACT_SHOT;
+	hop_limit += hop_limit < 255;
+	if (pkt_store(skb, at, &hop_limit, 1) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
+		return TC_ACT_SHOT;
+	return arrive_again();
+}
+
+#endif

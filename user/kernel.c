@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* kernel.c - what programs that cannot look into the kernel's structures must be told of it when they are loaded */
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "kernel.skel.h"
+
+__u64 kernel_policy_count(void)
+{
+	struct bpf_test_run_opts run = { .sz = sizeof(run) };
+	struct kernel_bpf *skel = kernel_bpf__open_and_load();
+	__u64 address = 0;
+
+	if (skel && !bpf_prog_test_run_opts(bpf_program__fd(skel->progs.find_policy_count), &run))
+		address = skel->bss->policy_count;
+	kernel_bpf__destroy(skel);
+	return address;
+}
+
+/* The link that another one lies upon, or NULL */
+static const struct link *lower_of(const struct link *links, size_t n, const struct link *upper)
+{
+	for (size_t i = 0; i < n; i++)
+		if (upper->lower && links[i].index == upper->lower)
+			return &links[i];
+	return NULL;
+}
+
+bool kernel_bridge_nf(struct nl *nl, const struct link *link)
+{
+	struct link *links = NULL;
+	bool bridge = false;
+	size_t n = 0;
+
+	if (access("/proc/sys/net/bridge", F_OK) || link_list(nl, &links, &n))
+		return false;
+	/* As many steps as there are interfaces: one in another namespace may have the index of one here. */
+	for (size_t i = 0; link && i < n && !bridge; i++) {
+		bridge = !strcmp(link->kind, "bridge");
+		link = lower_of(links, n, link);
+	}
+	free(links);
+	return bridge;
+}
