@@ -144,8 +144,8 @@ struct nat64_static6 {
 #define NAT64_DROPS(X) \
 	X(TRUNCATED,	"truncated",	"shorter than its own headers say") \
 	X(BAD_HEADER,	"bad-header",	"an IP or extension header contradicts itself") \
-	X(SRC_ILLEGAL,	"src-illegal",	"source is multicast, loopback, link-local, unspecified, reserved or inside the NAT64 prefix") \
-	X(DST_ILLEGAL,	"dst-illegal",	"destination is multicast, loopback, link-local, broadcast, unspecified or reserved") \
+	X(SRC_ILLEGAL,	"src-illegal",	"source is multicast, loopback, link-local, broadcast, unspecified or inside the NAT64 prefix") \
+	X(DST_ILLEGAL,	"dst-illegal",	"destination is multicast, loopback, link-local, broadcast or unspecified") \
 	X(NON_GLOBAL,	"non-global",	"non-global IPv4 address behind the well-known prefix, with --wkp-strict") \
 	X(NOT_ALLOWED,	"not-allowed",	"IPv6 source has no mapping and is in no -a prefix") \
 	X(POOL_FULL,	"pool-full",	"every IPv4 address has a live mapping") \

@@ -109,21 +109,21 @@ static __always_inline bool v4_in(__u32 a, __u32 prefix, __u32 len)
 	return (a ^ prefix) >> (32 - len) == 0;
 }
 
-/* Not an address of one host that may be far away: this network, loopback, link-local, multicast, class E and the
- * limited broadcast (RFC 1812 section 5.3.7, RFC 6890). */
-static __always_inline bool v4_illegal(__be32 v4)
-{
-	__u32 a = bpf_ntohl(v4);
-
-	return a >= 0xe0000000 || v4_in(a, 0, 8) || v4_in(a, 0x7f000000, 8) || v4_in(a, 0xa9fe0000, 16);
-}
-
 /* Multicast or the limited broadcast. */
 static __always_inline bool v4_is_group(__be32 v4)
 {
 	__u32 a = bpf_ntohl(v4);
 
 	return v4_in(a, 0xe0000000, 4) || a == 0xffffffff;
+}
+
+/* Not an address of one host that may be far away: this network, loopback, link-local, multicast and the limited
+ * broadcast (RFC 1812 section 5.3.7, RFC 6890). 240.0.0.0/4 is for networks to use as they like, as Linux has it. */
+static __always_inline bool v4_illegal(__be32 v4)
+{
+	__u32 a = bpf_ntohl(v4);
+
+	return v4_is_group(v4) || v4_in(a, 0, 8) || v4_in(a, 0x7f000000, 8) || v4_in(a, 0xa9fe0000, 16);
 }
 
 /* Multicast, link-local, unspecified, loopback, IPv4-mapped, or itself a translated address. */
@@ -146,10 +146,10 @@ static __always_inline bool v4_strict_illegal(__be32 v4)
 	if (!cfg.wkp_strict || cfg.v6_len != 96 || cfg.v6_prefix.w[0] != bpf_htonl(0x64ff9b) || cfg.v6_prefix.w[1] ||
 	    cfg.v6_prefix.w[2] || in_pool(v4) || v4 == cfg.icmp_src)
 		return false;
-	return v4_illegal(v4) || v4_in(a, 0xc0586300, 24) || v4_in(a, 0x0a000000, 8) || v4_in(a, 0x64400000, 10) ||
-	       v4_in(a, 0xac100000, 12) || v4_in(a, 0xc0000000, 24) || v4_in(a, 0xc0000200, 24) ||
-	       v4_in(a, 0xc0a80000, 16) || v4_in(a, 0xc6120000, 15) || v4_in(a, 0xc6336400, 24) ||
-	       v4_in(a, 0xcb007100, 24);
+	return v4_illegal(v4) || v4_in(a, 0xf0000000, 4) || v4_in(a, 0xc0586300, 24) || v4_in(a, 0x0a000000, 8) ||
+	       v4_in(a, 0x64400000, 10) || v4_in(a, 0xac100000, 12) || v4_in(a, 0xc0000000, 24) ||
+	       v4_in(a, 0xc0000200, 24) || v4_in(a, 0xc0a80000, 16) || v4_in(a, 0xc6120000, 15) ||
+	       v4_in(a, 0xc6336400, 24) || v4_in(a, 0xcb007100, 24);
 }
 
 #endif

@@ -44,7 +44,8 @@ DECISIONS = [
      "::, ::1, ::ffff:0:0/96, fe80::/10, ff00::/8 and the NAT64 prefix: src-illegal, also for ICMPv6 errors.",
      "7915 5.1, 4291 2.5"),
     ("illegal-v4",
-     "0/8, 127/8, 169.254/16, 224/4, 240/4 (with 255.255.255.255): dst-illegal 6to4, src-illegal 4to6. An ICMPv4 error "
+     "0/8, 127/8, 169.254/16, 224/4, 255.255.255.255: dst-illegal 6to4, src-illegal 4to6. The rest of 240/4, which 1812 "
+     "5.3.7 counts among them, is carried: 6890 reserves it, networks use it, Linux forwards it. An ICMPv4 error "
      "(types 3, 4, 5, 11, 12) from such a source is translated all the same, as 4.1 says for trouble shooting. 4to6 "
      "destinations are inside the pool and need no check; the pool's own network and broadcast address never have a "
      "mapping.",
@@ -247,7 +248,8 @@ ANSWERS46 = {
 
 WKP = IPv6Network("64:ff9b::/96")
 
-ILLEGAL_V4 = [IPv4Network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4")]
+ILLEGAL_V4 = [IPv4Network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+                                      "255.255.255.255/32")]
 
 ILLEGAL_V6 = [IPv6Network(n) for n in ("::/128", "::1/128", "::ffff:0:0/96", "fe80::/10", "ff00::/8")]
 
@@ -412,7 +414,7 @@ def extract(prefix, v6):
 
 
 def illegal_v4(v4):
-    """RFC 1812 section 5.3.7."""
+    """RFC 1812 section 5.3.7, but for class E, which DECISIONS carry."""
     return any(v4 in net for net in ILLEGAL_V4)
 
 

@@ -250,6 +250,8 @@ BAD = {
     'multicast': (['ff02::1=10.0.1.5'], ['multicast']),
     'link-local': (['fe80::1=10.0.1.5'], ['link-local']),
     'v4 multicast': (['2001:db8::5=224.0.0.1'], ['multicast']),
+    'v4 broadcast': (['2001:db8::5=255.255.255.255'], ['broadcast']),
+    'v4 prefix with broadcast': (['2001:db8:5::/120=255.255.255.0/24'], ['broadcast']),
     'inside the NAT64 prefix': (['64:ff9b::1=10.0.1.5'], ['64:ff9b::1=10.0.1.5', 'NAT64 prefix']),
     'contains the NAT64 prefix': (['64:ff9b::/32=10.0.1.5'], ['NAT64 prefix']),
     'the whole pool': (['2001:db8::/120=10.0.1.0/24'], ['10.0.1.0/24', '-4']),

@@ -74,6 +74,22 @@ def test_ping(nat):
         assert t.stats()['packets'] == [10, 10] and t.drops() == {}
 
 
+def test_class_e(net):
+    """240.0.0.0/4 for the pool, for a static mapping and for a server."""
+    h6, gw, h4 = net
+    gw.addr('eth1', '240.9.0.1/24')
+    h4.addr('eth0', '240.9.0.2/24')
+    h6.addr('eth0', 'fc00:6::80/64')
+    gw.load('-s', 'fc00:6::80=240.7.0.1', '--icmp-src', '240.8.0.1', v4='240.0.0.0/30')
+    ping(h6, embed('240.9.0.2'), '-I', 'fc00:6::6')
+    mapped = v4_of(gw)
+    assert mapped in ('240.0.0.1', '240.0.0.2')
+    ping(h4, mapped, '-I', '240.9.0.2')
+    ping(h4, '240.7.0.1', '-I', '240.9.0.2')
+    with Translator(gw) as t:
+        assert t.stats()['packets'] == [15, 15] and t.drops() == {}
+
+
 def test_web(form, site):
     """A page, and 20 MB with all the offloads of veth, from an IPv4 server and from an IPv6 server."""
     h6, gw, h4 = form

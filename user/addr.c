@@ -21,7 +21,7 @@ static const struct special4 {
 	{ { { 127 }, 8 }, "loopback (127.0.0.0/8)" },
 	{ { { 169, 254 }, 16 }, "link-local (169.254.0.0/16)" },
 	{ { { 224 }, 4 }, "multicast (224.0.0.0/4)" },
-	{ { { 240 }, 4 }, "reserved (240.0.0.0/4)" },
+	{ { { 255, 255, 255, 255 }, 32 }, "broadcast (255.255.255.255)" },
 };
 
 static const struct special6 {
