@@ -47,6 +47,7 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
 	  .in_file = true },
 	{ 0, "fast", NULL, "past netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
+	{ 0, "dry-run", NULL, "check only: would it load? Changes nothing", NULL, FIELD(dry_run) },
 	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, TEXT(config) },
 	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, TEXT(restore) },
 	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
@@ -148,7 +149,7 @@ static int run(struct nl *nl, const struct options *o)
 	struct link link;
 	int err, ret;
 
-	err = nl_open(nl);
+	err = nl_open(nl, NETLINK_ROUTE);
 	if (err)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
 	if (options_for_all(o->action) && !*o->interface)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* check.c - may we, and would it work: capabilities, conflicts with addresses and routes, sysctls */
+/* check.c - may we, and would it work: capabilities, conflicts with addresses and routes */
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/if_addr.h>
@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "check.h"
-#include "sysctl.h"
 
 /* Older headers do not know them. */
 #ifndef CAP_PERFMON
@@ -191,20 +190,4 @@ int check_addresses(struct nl *nl, const struct link *link, const struct options
 	if (err && err != -ENOENT)
 		return reason(why, err, "cannot list the routes: %s", nl_error(nl, err));
 	return s.err;
-}
-
-void check_forwarding(const struct link *link)
-{
-	struct sysctl_name dotted = sysctl_name(link->name);
-
-	if (!sysctl_read("net/ipv4", NULL, "ip_forward"))
-		msg_warn("%s: IPv4 forwarding is off (sysctl net.ipv4.ip_forward=1)", link->name);
-	else if (!sysctl_read("net/ipv4/conf", link->name, "forwarding"))
-		msg_warn("%s: IPv4 forwarding is off there (sysctl net.ipv4.conf.%s.forwarding=1)", link->name,
-			 dotted.s);
-	if (!sysctl_read("net/ipv6/conf/all", NULL, "forwarding"))
-		msg_warn("%s: IPv6 forwarding is off (sysctl net.ipv6.conf.all.forwarding=1)", link->name);
-	else if (!sysctl_read("net/ipv6/conf", link->name, "forwarding"))
-		msg_warn("%s: IPv6 forwarding is off there (sysctl net.ipv6.conf.%s.forwarding=1)", link->name,
-			 dotted.s);
 }

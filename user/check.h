@@ -22,7 +22,4 @@ int check_capabilities(enum task task, struct reason *why);
  * are routes_find()'s. 0, or a negative errno with the conflict named. */
 int check_addresses(struct nl *nl, const struct link *link, const struct options *o, struct reason *why);
 
-/* Warns of sysctls without which nothing will be forwarded. */
-void check_forwarding(const struct link *link);
-
 #endif

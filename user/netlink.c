@@ -11,7 +11,7 @@
 #define ANSWER_SIZE   65536
 #define DUMP_ATTEMPTS 20
 
-int nl_open(struct nl *nl)
+int nl_open(struct nl *nl, int protocol)
 {
 	int on = 1;
 
@@ -19,7 +19,7 @@ int nl_open(struct nl *nl)
 	nl->answer = malloc(ANSWER_SIZE);
 	if (!nl->answer)
 		return -ENOMEM;
-	nl->socket = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	nl->socket = mnl_socket_open2(protocol, SOCK_CLOEXEC);
 	if (!nl->socket || mnl_socket_bind(nl->socket, 0, MNL_SOCKET_AUTOPID))
 		return -errno;
 	/* Strict: without it the kernel ignores what a dump is to be restricted to. */

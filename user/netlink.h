@@ -18,8 +18,8 @@ struct nl {
 /* One answer of a dump. */
 typedef void (*nl_cb)(const struct nlmsghdr *msg, void *data);
 
-/* 0 or a negative errno. nl_close() in either case. */
-int nl_open(struct nl *nl);
+/* protocol: NETLINK_ROUTE, NETLINK_NETFILTER. 0 or a negative errno. nl_close() in either case. */
+int nl_open(struct nl *nl, int protocol);
 void nl_close(struct nl *nl);
 
 /* Starts a request in nl->request, with a zeroed header of size bytes at *header. */

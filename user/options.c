@@ -164,6 +164,8 @@ static int combination_check(const struct options *o)
 		return msg_fail(-EINVAL, "--metrics: only with --status");
 	if (o->metrics && o->json)
 		return msg_fail(-EINVAL, "--metrics: not together with --json");
+	if (o->dry_run && o->action != ACTION_LOAD)
+		return msg_fail(-EINVAL, "--dry-run: only to load");
 	if (o->restore && o->action != ACTION_LOAD && o->action != ACTION_RESTORE)
 		return msg_fail(-EINVAL, "--restore: not together with what else is to be done");
 	return 0;

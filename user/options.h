@@ -59,6 +59,7 @@ struct options {
 	const char *restore;
 	struct saved saved; /* what is in that file */
 	__u32 line;	    /* of the configuration file, while that is read */
+	bool dry_run;
 	bool json;
 	bool metrics;
 	bool verbose;

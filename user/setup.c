@@ -6,6 +6,7 @@
 
 #include "check.h"
 #include "fast.h"
+#include "hints.h"
 #include "kernel.h"
 #include "load.h"
 #include "reconcile.h"
@@ -418,7 +419,7 @@ static void tell_fast(const struct setup *s)
 	bool some = false;
 
 	for (size_t i = 0; i < s->fast.n; i++) {
-		if (!s->fast.list[i].attached)
+		if (!(s->o->dry_run ? s->fast.list[i].wanted : s->fast.list[i].attached))
 			continue;
 		msg_info("  %-13s %s", some ? "" : "fast", s->fast.list[i].place.link->name);
 		some = true;
@@ -432,7 +433,7 @@ static void tell(const struct setup *s)
 {
 	const char *dev = s->link->name;
 
-	msg_info("%s: %s", dev, is_loaded(s) ? "reconfigured" : "loaded");
+	msg_info("%s: %s%s", dev, s->o->dry_run ? "would be " : "", is_loaded(s) ? "reconfigured" : "loaded");
 	msg_info("  NAT64 prefix  %s", text6(s->o->v6_prefix).s);
 	msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
 	for (size_t i = 0; i < s->o->n_allowed; i++)
@@ -450,11 +451,14 @@ static void tell(const struct setup *s)
 /* Nobody would forgive us for not saying it. */
 static void tell_lost(const struct setup *s)
 {
+	const char *would = s->o->dry_run ? "that would be " : "";
+
 	if (is_loaded(s) && s->inherit == INHERIT_NOTHING)
-		msg_note("%s: the mappings that were there are gone: they are of another version of nat64",
-			 s->link->name);
+		msg_note("%s: mappings %sgone: all, because they are of another version of nat64", s->link->name,
+			 would);
 	else if (s->reconcile.n_lost)
-		msg_note("%s: mappings gone: %u, because the IPv4 prefix was %s", s->link->name, s->reconcile.n_lost,
+		msg_note("%s: mappings %sgone: %u, because the IPv4 prefix was %s", s->link->name, would,
+			 s->reconcile.n_lost,
 			 text4((struct prefix4){ s->reconcile.old_cfg.v4_prefix, s->reconcile.old_cfg.v4_len }).s);
 }
 
@@ -468,6 +472,8 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	err = err ? err : fill_state(&s);
 	if (err)
 		goto out;
+	if (o->dry_run)
+		goto tell;
 	err = add_clsact(&s);
 	err = err ? err : add_neigh(&s);
 	err = err ? err : add_routes(&s);
@@ -484,8 +490,9 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	remove_fast(&s);
 	remove_old_filters(&s);
 	remove_routes(&s, &s.wanted);
+tell:
 	tell_lost(&s);
-	check_forwarding(link);
+	hints(nl, link, o);
 	tell(&s);
 out:
 	tells_free(&s.tells);
