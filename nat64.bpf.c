@@ -103,9 +103,29 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 	TRY(translate46(skb, p, h, &hop));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
 	mac = known_hop(hop);
+	if (cfg.device && !p->cut)
+		return send_by_stack(skb, &p->act);
 	if (!p->cut && !has_ipsec_policy(skb) && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
+	TRY(hand_over(skb, p, find_way));
 	return hand_over(skb, p, send_with_care);
+}
+
+/* IPv6 on its way out: a piece of a packet that has been cut, or, on a device of our own, what is routed to the NAT64
+ * prefix. That comes in again there, to nat64_6to4. */
+static __noinline int egress6(struct __sk_buff *skb)
+{
+	const struct ipv6hdr *h = cfg.device ? pkt_pull(skb, l3_off(), sizeof(*h)) : NULL;
+	int verdict;
+	__s8 act;
+
+	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
+		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
+	verdict = send_by_stack(skb, &act);
+	if (verdict == NAT64_PASS)
+		return act;
+	count(NAT64_6TO4, verdict, 0);
+	return TC_ACT_SHOT;
 }
 
 SEC("tc")
@@ -114,8 +134,10 @@ int nat64_4to6(struct __sk_buff *skb)
 	const struct iphdr *h;
 	struct pkt p;
 
+	if (eth_proto(skb) == bpf_htons(ETH_P_IPV6))
+		return egress6(skb);
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
-		return skb->mark == PIECE_MARK ? send_piece(skb) : TC_ACT_UNSPEC;
+		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 4 || !is_ours4(h->daddr) || is_of_vlan(skb))
 		return TC_ACT_UNSPEC;

@@ -65,7 +65,8 @@ struct nat64_config {
 	__u8 has_static; /* 1: look into static6 and static4 */
 	__u8 fast;	 /* 1: past the IPv4 stack where nothing is unusual (--fast); never with .l3 */
 	__u8 bridge_nf;	 /* 1: packets may come by a bridge with netfilter hooks, for programs that cannot see it */
-	__u8 pad[3];
+	__u8 device; /* 1: the interface is nat64's own (--device): what comes is routed to it, and goes by the stack */
+	__u8 pad[2];
 	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
 			     * to be seen; for programs that cannot find it themselves */
 };

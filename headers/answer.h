@@ -2,8 +2,8 @@
 /* answer.h - the ICMP errors that the translator itself sends about what it drops (RFC 7915 sections 4.1, 4.4, 5.1 and
  * 5.4). Those about TTL and most of those about the MTU come from the IPv4 stack.
  *
- *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from; by the IPv6 stack if there are IPsec
- *	     policies, for it quotes what may have come encrypted
+ *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from; by the IPv6 stack from a device of
+ *	     our own, and if there are IPsec policies, for it quotes what may have come encrypted
  *	4→6, dropped as IPv4: ICMP, which comes back in through the interface, and the IPv4 stack takes it to the sender
  *	4→6, dropped when it had become IPv6, for want of a way: ICMPv6 to the sender's address in the NAT64 prefix, which
  *	     comes back in likewise, and is translated like that of any router
@@ -177,7 +177,7 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
 	    finish_icmp(skb, l3_off() + IP6_HEADER, len, &icmp, pseudo) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	if (!was_ipv4 && has_ipsec_policy(skb))
+	if (!was_ipv4 && (cfg.device || has_ipsec_policy(skb)))
 		return arrive_again();
 	if (turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;

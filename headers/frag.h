@@ -104,6 +104,7 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 	__u32 zero = 0;
 	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
 	int verdict;
+	__s8 act;
 
 	if (!c || !c->waiting)
 		return TC_ACT_UNSPEC; /* somebody else's mark */
@@ -111,12 +112,14 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 	skb->mark = c->mark;
 	verdict = take_piece(skb, c->off, c->len, false);
 	if (verdict == NAT64_PASS)
-		return send_to(skb, &c->hop);
+		verdict = send_to(skb, &c->hop, &act);
+	if (verdict == NAT64_PASS)
+		return act;
 	count(NAT64_4TO6, verdict, 0);
 	return TC_ACT_SHOT;
 }
 
-/* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. */
+/* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. Its checksum is finished. */
 static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const struct hop *hop)
 {
 	__u32 zero = 0, mark = skb->mark, size = p->cut, off = 0, i;
@@ -124,7 +127,6 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const stru
 
 	if (!c)
 		return NAT64_DROP_NO_MEMORY;
-	TRY(finish_csum(skb, p));
 	for (i = 0; i < PIECES_MAX && p->l4_len - off > size; i++) {
 		c->off = off;
 		c->len = size;
@@ -142,30 +144,22 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const stru
 	return take_piece(skb, off, p->l4_len - off, !p->more);
 }
 
-/* Sends a packet whose next hop is to be looked up, or that is to be cut, or both. */
+/* Sends a packet on the way that find_way() found, in pieces if it is to be cut. */
 __noinline int send_with_care(struct __sk_buff *skb)
 {
 	struct pkt *p = handed_over();
 	__u32 zero = 0;
 	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
-	struct nat64_hop *hop;
-	union nat64_v6 v6;
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
-	s->hop.stack = 0;
-	if (!cfg.l3) {
-		if (owner_of(p->daddr4, &v6, &hop) != NAT64_PASS)
-			hop = NULL;
-		TRY(find_hop(skb, p, hop, s));
-	}
-	s->hop.stack |= has_ipsec_policy(skb);
-	if (p->cut)
+	if (p->cut) {
+		TRY(finish_csum(skb, p));
 		TRY(cut(skb, p, &s->hop));
-	else if (!cfg.l3 && !s->hop.stack && s->direct && write_mac(skb, 0, s->mac))
+	} else if (s->direct && write_mac(skb, 0, s->mac)) {
 		return NAT64_PASS;
-	p->act = send_to(skb, &s->hop);
-	return NAT64_PASS;
+	}
+	return send_to(skb, &s->hop, &p->act);
 }
 
 #endif

@@ -135,7 +135,7 @@ static __noinline int look_up6(struct __sk_buff *skb, const struct pkt *p, struc
 /* The packet came here by the fake neighbour: it needs the route to the IPv6 host. If that has an MTU of its own, a packet
  * that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on our own interface,
  * `hop` remembers its MAC address, unless the way has less room than the interface; `hop` may be NULL. */
-static __noinline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
+static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
 	__u32 zero = 0, wire = wire_length46(skb, p), mtu = cfg.mtu;
@@ -186,6 +186,29 @@ static __noinline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat6
 	return NAT64_PASS;
 }
 
+/* Looks up the way of a packet whose next hop is not known: what is found is in `sending`. */
+__noinline int find_way(struct __sk_buff *skb)
+{
+	struct pkt *p = handed_over();
+	__u32 zero = 0;
+	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
+	struct nat64_hop *hop;
+	union nat64_v6 v6;
+
+	if (!p || !s)
+		return NAT64_DROP_NO_MEMORY;
+	s->direct = false;
+	s->hop.stack = cfg.device;
+	if (!cfg.l3 && !cfg.device) {
+		if (owner_of(p->daddr4, &v6, &hop) != NAT64_PASS)
+			hop = NULL;
+		TRY(find_hop(skb, p, hop, s));
+	}
+	s->hop.stack |= has_ipsec_policy(skb);
+	s->direct &= !s->hop.stack;
+	return NAT64_PASS;
+}
+
 /* The MAC address that `hop` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop
  * again. `hop` may be NULL. */
 static __always_inline __u64 known_hop(const struct nat64_hop *hop)
@@ -205,15 +228,17 @@ static __always_inline void forget_route4(struct __sk_buff *skb)
 	bpf_skb_set_tunnel_key(skb, &none, offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0);
 }
 
-/* What the program returns for a packet that goes to `hop`. */
-static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop)
+/* `*act`: what the program returns for a packet that goes to `hop`. */
+static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop, __s8 *act)
 {
 	if (hop->stack)
-		return send_by_stack(skb);
+		return send_by_stack(skb, act);
+	*act = TC_ACT_OK;
 	if (cfg.l3)
-		return TC_ACT_OK;
+		return NAT64_PASS;
 	forget_route4(skb);
-	return bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
+	*act = bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
+	return NAT64_PASS;
 }
 
 #endif

@@ -102,6 +102,7 @@ static __always_inline int hand_over(struct __sk_buff *skb, struct pkt *p, int (
 	*h = *p;
 	verdict = stage(skb);
 	p->rest = h->rest;
+	p->cut = h->cut;
 	p->act = h->act;
 	return verdict;
 }

@@ -53,19 +53,27 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* Gives an IPv6 packet on its way out to the IPv6 stack, which sends it on as any that arrives: by IPsec policies, with
- * the encapsulation of its route. This machine has been one hop already. What the program returns. */
-static __always_inline int send_by_stack(struct __sk_buff *skb)
+/* Written into skb->tc_index, which stays with a packet as long as this machine has it, when a hop was given back. */
+#define HOP_GIVEN_BACK 0x6e36
+
+/* Lets an IPv6 packet on its way out arrive again, for the stack to send on as any that arrives: by IPsec policies, with the
+ * encapsulation of its route; or, if it goes to the NAT64 prefix, to be translated first. This machine is one hop to a packet,
+ * though both stacks decrement: one is given back, but once only, or packets that go round would do so for ever.
+ * `*act`: what the program returns. */
+static __always_inline int send_by_stack(struct __sk_buff *skb, __s8 *act)
 {
 	const __u32 at = l3_off() + offsetof(struct ipv6hdr, hop_limit);
 	__u8 hop_limit;
 
-	if (pkt_load(skb, at, &hop_limit, 1) != NAT64_PASS)
-		return TC_ACT_SHOT;
-	hop_limit += hop_limit < 255;
-	if (pkt_store(skb, at, &hop_limit, 1) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
-		return TC_ACT_SHOT;
-	return arrive_again();
+	if (skb->tc_index != HOP_GIVEN_BACK) {
+		skb->tc_index = HOP_GIVEN_BACK;
+		TRY(pkt_load(skb, at, &hop_limit, 1));
+		hop_limit += hop_limit < 255;
+		TRY(pkt_store(skb, at, &hop_limit, 1));
+	}
+	TRY(turn_frame(skb));
+	*act = arrive_again();
+	return NAT64_PASS;
 }
 
 #endif

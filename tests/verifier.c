@@ -27,7 +27,7 @@ static int print(enum libbpf_print_level level, const char *format, va_list args
 }
 
 /* The manual's configuration with a NAT64 prefix of another length, and all that can be switched on or off. */
-static struct nat64_config config(__u32 v6_len, bool l3, bool all)
+static struct nat64_config config(__u32 v6_len, bool l3, bool all, bool device)
 {
 	struct nat64_config cfg = {
 		.v6_prefix.b = { 0x00, 0x64, 0xff, 0x9b },
@@ -52,6 +52,8 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all)
 		.tclass = 0x20,
 		.has_static = all,
 		.fast = all && !l3,
+		.device = device,
+		.policy_count = 8,
 	};
 
 	return cfg;
@@ -148,13 +150,14 @@ int main(void)
 	forms = has_kernel_btf() ? 2 : 1;
 	/* What can be switched takes all its values with one prefix length only: there are slow machines. */
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
-		for (size_t kind = 0; kind < 4; kind++)
-			if (lengths[i] == 96 || kind == i % 4)
+		for (size_t kind = 0; kind < 5; kind++)
+			if (lengths[i] == 96 || kind == i % 5)
 				for (int form = 0; form < forms; form++)
-					if (verify(form == 1, config(lengths[i], kind & 1, kind & 2), LOG_STATS, max))
+					if (verify(form == 1, config(lengths[i], kind & 1, kind & 2, kind & 4),
+						   LOG_STATS, max))
 						return 1;
 	/* Of kernels that have both forms, the log tells what is known of the stack. */
-	if (forms == 2 && verify(false, config(96, false, true), LOG_STATES, max))
+	if (forms == 2 && verify(false, config(96, false, true, false), LOG_STATES, max))
 		return 1;
 	printf("%s\n", forms == 2 ? "with and without BTF" : "without BTF");
 	for (int i = 0; i < PROGRAMS; i++)
