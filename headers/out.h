@@ -44,7 +44,7 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
-/* The MAC address of our own interface: 6 bytes. */
+/* The MAC address of our own interface, 6 bytes: not older than what is remembered of any next hop. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -132,9 +132,9 @@ static __noinline int look_up6(struct __sk_buff *skb, const struct pkt *p, struc
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 }
 
-/* The packet came here by the fake neighbour: it needs the route to the IPv6 host. If that has an MTU of its own, a packet
- * that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on our own interface,
- * `hop` remembers its MAC address, unless the way has less room than the interface; `hop` may be NULL. */
+/* The packet came here by a next hop that is none (user/hop.h): it needs the route to the IPv6 host. If that has an MTU of
+ * its own, a packet that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on
+ * our own interface, `hop` remembers its MAC address, unless the way has less room than the interface; `hop` may be NULL. */
 static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
@@ -176,13 +176,11 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 		WRITE_ONCE(hop->mac, s->mac);
 		WRITE_ONCE(hop->tick, bpf_jiffies64());
 	}
+	o = bpf_map_lookup_elem(&own_mac, &zero);
+	__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
+	if (o)
+		WRITE_ONCE(*o, own.all);
 	s->direct = is_neighbour_used(fib);
-	if (!s->direct) {
-		o = bpf_map_lookup_elem(&own_mac, &zero);
-		__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
-		if (o)
-			WRITE_ONCE(*o, own.all);
-	}
 	return NAT64_PASS;
 }
 
@@ -219,8 +217,8 @@ static __always_inline __u64 known_hop(const struct nat64_hop *hop)
 }
 
 /* Takes from the packet the route by which it came as IPv4. Kernels that do not when it becomes IPv6 (5.10.223) look at
- * that route again when the packet has waited for its next hop to answer, and send it to the fake neighbour. There is
- * no helper for it; but a tunnel key, which only tunnels look at that are told to, takes the place of the route. */
+ * that route again when the packet has waited for its next hop to answer, and send it there. There is no helper for it;
+ * but a tunnel key, which only tunnels look at that are told to, takes the place of the route. */
 static __always_inline void forget_route4(struct __sk_buff *skb)
 {
 	struct bpf_tunnel_key none = {};
@@ -231,11 +229,16 @@ static __always_inline void forget_route4(struct __sk_buff *skb)
 /* `*act`: what the program returns for a packet that goes to `hop`. */
 static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop, __s8 *act)
 {
+	const union mac nobody = { .h = { 0x0202 } }; /* 02:02, in any byte order */
+
 	if (hop->stack)
 		return send_by_stack(skb, act);
 	*act = TC_ACT_OK;
 	if (cfg.l3)
 		return NAT64_PASS;
+	/* The IPv4 next hop may have the broadcast MAC address (see user/hop.h), and the kernel takes no frame to a group. */
+	if (!write_mac(skb, 0, nobody.all))
+		return NAT64_DROP_NO_MEMORY;
 	forget_route4(skb);
 	*act = bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
 	return NAT64_PASS;

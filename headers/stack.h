@@ -50,6 +50,7 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
 	TRY(pkt_load(skb, 0, mac, sizeof(mac)));
 	__builtin_memcpy(turned, mac + 6, 6);
 	__builtin_memcpy(turned + 6, mac, 6);
+	turned[6] &= 0xfe; /* the next hop may have the broadcast MAC address (see user/hop.h), which sends nothing */
 	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 

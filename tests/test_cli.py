@@ -244,7 +244,9 @@ def test_route_as_ip_shows_it(nat):
     """What an administrator sees: routes and neighbour of nat64's own protocol, in the device's name."""
     _, gw, _ = nat
     route, = json.loads(gw.ip('-j', '-d', 'route', 'show', '10.0.1.0/24'))
-    assert route['dev'] == 'eth0' and route['via']['family'] == 'inet6' and route['protocol'] == '64'
+    assert route['dev'] == 'eth0' and route['protocol'] == '64'
     assert route['metrics'][0]['mtu'] == 1480
-    neigh, = [n for n in json.loads(gw.ip('-j', '-6', 'neigh', 'show', 'dev', 'eth0', 'nud', 'permanent'))]
-    assert neigh['dst'] == route['via']['host']
+    neigh, = json.loads(gw.ip('-j', '-4', 'neigh', 'show', 'dev', 'eth0', 'nud', 'permanent'))
+    broadcast, = json.loads(gw.ip('-j', '-d', 'route', 'show', 'table', 'local', 'proto', '64'))
+    assert neigh['dst'] == broadcast['dst'] == route['gateway']
+    assert (broadcast['type'], broadcast['dev']) == ('broadcast', 'eth0')

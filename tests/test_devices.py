@@ -145,7 +145,7 @@ def test_device(hosts, big):
     ping(h6, WEB)
     address = v4_of(gw, H6, 'eth0')
     ping(h4, address)
-    assert ('02:6e:61:74:36:34' in gw.ip('-6', 'neigh')) != layer3, 'a neighbour where there is none, or none'
+    assert ('02:6e:61:74:36:34' in gw.ip('-4', 'neigh')) != layer3, 'a neighbour where there is none, or none'
     serve(h4, big.parent, H4)
     serve(h6, big.parent, '::')
     fetch(h6, f'[{WEB}]', big)

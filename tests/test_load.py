@@ -48,9 +48,9 @@ def test_load_and_unload(kind, net):
     made = sorted(gw.load().after - before)
     attached = {'clsact': ['eth0: qdisc clsact', 'eth0: filter .* nat64_6to4', 'eth0: filter .* nat64_4to6'],
                 'tcx': ['eth0: tcx ingress nat64_6to4 ', 'eth0: tcx egress nat64_4to6 ']}[kind]
-    for what in r'4 unicast 10\.0\.1\.0/24 via inet6 ', '6 .* PERMANENT', *attached:
+    for what in r'4 unicast 10\.0\.1\.0/24 via 192\.0\.0\.', '4 broadcast 192', '4 .* PERMANENT', *attached:
         assert len([line for line in made if re.match(what, line)]) == 1, f'{what} in {made}'
-    ours = '4 unicast 10|4 unicast 192.0.0.8 |6 .* PERMANENT|eth0: qdisc clsact|eth0: filter .* pref 64 |eth0: tcx'
+    ours = '4 unicast 10|4 unicast 192.0.0.8 |4 broadcast 192|4 .* PERMANENT|eth0: qdisc clsact|eth0: filter .* pref 64 |eth0: tcx'
     assert {'clsact' in line or 'filter' in line for line in made if 'eth0: ' in line} == {kind == 'clsact'}
     assert not [line for line in made if not re.match(ours, line)]
     pings(h6)
@@ -280,12 +280,29 @@ def test_prefix_routed_elsewhere(net):
 
 
 @pytest.mark.parametrize('route', [['unreachable', '10.0.1.0/24'], ['blackhole', '10.0.1.0/24'],
-                                   ['10.0.1.0/24', 'via', '192.0.2.2', 'metric', '500'],
-                                   ['10.0.1.128/25', 'via', '192.0.2.2'], ['10.0.1.7/32', 'dev', 'eth1']])
+                                   ['10.0.1.0/24', 'via', '192.0.2.2', 'metric', '500', 'tos', '0x10'],
+                                   ['10.0.1.128/25', 'via', '192.0.2.2'], ['10.0.1.7/32', 'dev', 'eth1'],
+                                   ['10.0.1.128/25', 'via', '192.0.2.2', 'metric', '500'],
+                                   ['blackhole', '10.0.1.128/25', 'metric', '500']])
 def test_part_of_the_prefix_routed_elsewhere(net, route):
     _, gw, _ = net
     gw.ip('route', 'add', *route)
     conflict(gw, '10.0.1.')
+
+
+@pytest.mark.parametrize('route', [['blackhole', '10.0.1.0/24', 'metric', '32', 'proto', 'bird'],
+                                   ['unreachable', '10.0.1.0/24', 'metric', '4294967295'],
+                                   ['10.0.1.0/24', 'via', '192.0.2.2', 'metric', '500']])
+def test_route_that_loses_is_no_conflict(net, route):
+    """As a routing daemon has it that announces the prefix. It stays as it is."""
+    h6, gw, _ = net
+    gw.ip('route', 'add', *route)
+    for extra in [], ['-t', '99'], ['-s', 'fc00::80=10.0.2.80']:
+        gw.load(*extra)
+        pings(h6)
+    gw.ip('route', 'add', 'blackhole', '10.0.2.80', 'metric', '9')
+    gw.load('-s', 'fc00::80=10.0.2.80')
+    pings(h6)
 
 
 @pytest.mark.parametrize('route', ['10.0.0.0/8', '10.0.0.0/23', 'default'])
@@ -324,18 +341,6 @@ def test_own_subnet_inside_the_nat64_prefix(net, nat64, address):
     if address:
         gw.addr('eth0', address)
     conflict(gw, nat64, argv=['-6', nat64])
-
-
-def test_foreign_neighbour(net):
-    """Somebody's own permanent neighbour where the route would point to: theirs stays, whatever happens."""
-    _, gw, _ = net
-    gw.load()
-    via = json.loads(gw.ip('-j', 'route', 'show', '10.0.1.0/24'))[0]['via']['host']
-    gw.unload()
-    gw.ip('neigh', 'add', via, 'lladdr', '02:11:22:33:44:55', 'dev', 'eth0', 'nud', 'permanent')
-    done = gw.load(rc=1)
-    assert via in done.stderr
-    assert '02:11:22:33:44:55' in gw.ip('neigh', 'show', via, 'dev', 'eth0')
 
 
 # Failures that can be provoked half way
@@ -390,7 +395,7 @@ def trace(gw, argv, tmp_path, late=False):
 
 def state(gw):
     """Like Host.snapshot, without what nat64 never touches: quick."""
-    return gw.run('sh', '-c', 'ip -4 route show table all; ip -6 route show table all; ip -6 neigh show nud permanent;'
+    return gw.run('sh', '-c', 'ip -4 route show table all; ip -6 route show table all; ip neigh show nud permanent;'
                   'tc qdisc; tc filter show dev eth0 ingress; tc filter show dev eth0 egress').stdout + \
         ''.join(f'{way} {tcx_programs(gw, "eth0", way)}\n' for way in ('ingress', 'egress'))
 
@@ -510,7 +515,7 @@ def test_clsact_deleted_by_hand(old_kernel, nat):
     gw.run('tc', 'qdisc', 'del', 'dev', 'eth0', 'clsact')
     gw.loaded.clear()
     gw.nat64('-u', '-i', 'eth0')
-    assert gw.ip('route', 'show', '10.0.1.0/24') == '' and 'PERMANENT' not in gw.ip('-6', 'neigh', 'show')
+    assert gw.ip('route', 'show', '10.0.1.0/24') == '' and 'PERMANENT' not in gw.ip('neigh', 'show')
 
 
 @pytest.mark.parametrize('way', ['ingress', 'egress'])
@@ -533,7 +538,7 @@ def test_route_and_neighbour_deleted_by_hand(nat):
     h6, gw, _ = nat
     for repair in True, False:
         gw.ip('route', 'del', '10.0.1.0/24')
-        gw.ip('-6', 'neigh', 'flush', 'dev', 'eth0', 'nud', 'permanent')
+        gw.ip('neigh', 'flush', 'dev', 'eth0', 'nud', 'permanent')
         if repair:
             gw.load()
             pings(h6)

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* route.c - the routes that lead to the translator, and the neighbour that they go via */
+/* route.c - the routes that lead to the translator */
 #include <errno.h>
-#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +10,6 @@
 
 /* An IPv6 header is so much longer than an IPv4 header: the kernel must call packets of DF=1 too big in time. */
 #define IPV6_HEADER_GROWTH 20
-
-/* Locally administered, unicast; the rest spells "nat64". */
-static const __u8 MAC[6] = { 0x02, 'n', 'a', 't', '6', '4' };
-
-/* Next hop in place of the network address of the NAT64 prefix where the kernel does not take that one */
-static const union nat64_v6 LINK_LOCAL_VIA = { .b = { 0xfe, 0x80, [12] = 0x00, 0x64, 0xff, 0x9b } };
 
 /* struct rtvia of linux/rtnetlink.h with its address */
 struct via6 {
@@ -28,12 +21,10 @@ struct via6 {
 struct search {
 	struct {
 		size_t n_routes;
-		size_t n_neighs;
-		bool neigh_stale;
 		int err;
 	} found;
 	struct route *route; /* room for powers of two */
-	union nat64_v6 *neigh;
+	struct hops *hops;
 	const struct link *link;
 	const struct wanted *w; /* or NULL */
 	struct reason *why;
@@ -50,6 +41,8 @@ struct seen_route {
 	struct route route;
 	__u32 table;
 	__u32 oif;
+	__u8 type;
+	__u8 tos;
 };
 
 static int metrics_attr(const struct nlattr *attr, void *data)
@@ -83,10 +76,17 @@ static int route_attr(const struct nlattr *attr, void *data)
 		if (len == sizeof(seen->route.metric))
 			seen->route.metric = mnl_attr_get_u32(attr);
 		break;
+	case RTA_GATEWAY:
+		if (len == sizeof(seen->route.via.v4)) {
+			seen->route.via.family = AF_INET;
+			memcpy(&seen->route.via.v4, payload, len);
+		}
+		break;
 	case RTA_VIA:
-		seen->route.has_via = len == sizeof(*via) && via->family == AF_INET6;
-		if (seen->route.has_via)
-			seen->route.via = via->addr;
+		if (len == sizeof(*via) && via->family == AF_INET6) {
+			seen->route.via.family = AF_INET6;
+			seen->route.via.v6 = via->addr;
+		}
 		break;
 	case RTA_METRICS:
 		mnl_attr_parse_nested(attr, metrics_attr, &seen->route.mtu);
@@ -126,6 +126,13 @@ static const struct route *taken_from(const struct wanted *w, const struct prefi
 	return behind && takes(&behind->dst, dst) ? behind : NULL;
 }
 
+/* To the same destination the lower metric wins: so a route of a routing daemon that keeps the prefix as its own to
+ * announce, say, a blackhole, may stay. */
+static bool loses(const struct seen_route *seen, const struct route *ours, bool translator)
+{
+	return !translator && seen->route.dst.len == ours->dst.len && !seen->tos && seen->route.metric > ours->metric;
+}
+
 static void route_conflict(struct search *s, const struct seen_route *seen, bool translator)
 {
 	const struct route *pool = &s->w->route[ROUTE_POOL], *icmp_src = &s->w->route[ROUTE_ICMP_SRC], *ours;
@@ -140,7 +147,7 @@ static void route_conflict(struct search *s, const struct seen_route *seen, bool
 		return;
 	}
 	ours = taken_from(s->w, &seen->route.dst, translator);
-	if (!ours)
+	if (!ours || loses(seen, ours, translator))
 		return;
 	if (seen->oif)
 		if_indextoname(seen->oif, dev);
@@ -154,19 +161,40 @@ static void route_conflict(struct search *s, const struct seen_route *seen, bool
 				      text4(seen->route.dst).s, *dev ? " on " : "", dev);
 }
 
+/* Addresses of 192.0.0.0/24 that a route in the main table speaks of. (A route that leads nowhere, as for "bogons", may
+ * cover them.) */
+static void note_hops(struct search *s, const struct seen_route *seen, bool ours)
+{
+	struct hop_address *via = seen->route.via.family == AF_INET ? hops_at(s->hops, seen->route.via.v4) : NULL;
+	const struct prefix4 *dst = &seen->route.dst;
+	struct prefix4 addr = { .len = 32 };
+
+	if (via && ours)
+		via->route = true;
+	else if (via)
+		via->taken = true;
+	for (__u32 i = 0; dst->len >= 24 && seen->type == RTN_UNICAST && i < 256; i++) {
+		addr.addr = hop_address(i);
+		if (prefix4_covers(dst, &addr))
+			s->hops->of[i].taken = true;
+	}
+}
+
 static void route_answer(const struct nlmsghdr *msg, void *data)
 {
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
-	struct seen_route seen = { .table = rtm->rtm_table };
+	struct seen_route seen = { .table = rtm->rtm_table, .type = rtm->rtm_type, .tos = rtm->rtm_tos };
 	struct search *s = data;
-	bool translator = rtm->rtm_protocol == NAT64_RT_PROTOCOL;
+	bool translator = rtm->rtm_protocol == NAT64_RT_PROTOCOL, ours;
 	struct route *more;
 
 	seen.route.dst.len = rtm->rtm_dst_len;
 	mnl_attr_parse(msg, sizeof(*rtm), route_attr, &seen);
 	if (s->found.err || rtm->rtm_family != AF_INET || rtm->rtm_flags & RTM_F_CLONED || seen.table != RT_TABLE_MAIN)
 		return;
-	if (!translator || seen.oif != s->link->index) {
+	ours = translator && seen.oif == s->link->index;
+	note_hops(s, &seen, ours);
+	if (!ours) {
 		if (s->w)
 			route_conflict(s, &seen, translator);
 		return;
@@ -178,54 +206,6 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 	}
 	s->route = more;
 	more[s->found.n_routes++] = seen.route;
-}
-
-/* The attributes of one neighbour */
-struct seen_neigh {
-	union nat64_v6 addr;
-	__u8 protocol;
-};
-
-static int neigh_attr(const struct nlattr *attr, void *data)
-{
-	__u16 len = mnl_attr_get_payload_len(attr);
-	struct seen_neigh *seen = data;
-
-	if (mnl_attr_get_type(attr) == NDA_DST && len == sizeof(seen->addr))
-		memcpy(&seen->addr, mnl_attr_get_payload(attr), len);
-	if (mnl_attr_get_type(attr) == NDA_PROTOCOL && len == sizeof(seen->protocol))
-		seen->protocol = mnl_attr_get_u8(attr);
-	return MNL_CB_OK;
-}
-
-static void neigh_answer(const struct nlmsghdr *msg, void *data)
-{
-	const struct ndmsg *ndm = mnl_nlmsg_get_payload(msg);
-	struct seen_neigh seen = { 0 };
-	struct search *s = data;
-	union nat64_v6 *more;
-
-	mnl_attr_parse(msg, sizeof(*ndm), neigh_attr, &seen);
-	if (s->found.err || ndm->ndm_family != AF_INET6 || ndm->ndm_ifindex != (int)s->link->index)
-		return;
-	if (seen.protocol == NAT64_RT_PROTOCOL) {
-		more = room(s->neigh, s->found.n_neighs, sizeof(*more));
-		if (!more) {
-			s->found.err = reason(s->why, -ENOMEM, "%s", strerror(ENOMEM));
-			return;
-		}
-		s->neigh = more;
-		more[s->found.n_neighs++] = seen.addr;
-		return;
-	}
-	if (!s->w || !s->w->route->has_via || memcmp(&seen.addr, &s->w->route->via, sizeof(seen.addr)))
-		return;
-	if (ndm->ndm_state & (NUD_NONE | NUD_INCOMPLETE | NUD_FAILED) || !ndm->ndm_state)
-		s->found.neigh_stale = true;
-	else
-		s->found.err = reason(s->why, -EADDRINUSE,
-				      "%s: %s already has a neighbour entry there, not made by nat64", s->link->name,
-				      text6((struct prefix6){ seen.addr, 128 }).s);
 }
 
 /* The IPv6 route that an address would take */
@@ -257,40 +237,32 @@ static void lookup_answer(const struct nlmsghdr *msg, void *data)
 	mnl_attr_parse(msg, sizeof(*rtm), lookup_attr, found);
 }
 
-/* The address that the routes go via on Ethernet. */
-static int find_via(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, union nat64_v6 *via,
-		    struct reason *why)
+/* A part of the NAT64 prefix that leads elsewhere, or all of it */
+static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, struct reason *why)
 {
 	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
 	struct lookup found = { .type = RTN_UNSPEC };
 	struct nlmsghdr *msg;
 	struct rtmsg *rtm;
 
-	*via = v6_prefix.addr;
 	msg = nl_request(nl, RTM_GETROUTE, 0, sizeof(*rtm), &rtm);
 	rtm->rtm_family = AF_INET6;
 	rtm->rtm_dst_len = 128;
 	rtm->rtm_flags = RTM_F_FIB_MATCH;
-	mnl_attr_put(msg, RTA_DST, sizeof(*via), via);
+	mnl_attr_put(msg, RTA_DST, sizeof(v6_prefix.addr), &v6_prefix.addr);
 	/* No route, or one that says no, is fine. */
 	if (nl_talk(nl, lookup_answer, &found, sizeof(found)) || found.type != RTN_UNICAST || !found.dst.len ||
-	    found.oif == link->index)
+	    found.oif == link->index || !prefix6_covers(&v6_prefix, &found.dst))
 		return 0;
-	if (prefix6_covers(&v6_prefix, &found.dst)) {
-		if_indextoname(found.oif, dev);
-		snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
-		return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(found.dst).s,
-			      dev);
-	}
-	/* Say, 2000::/3 leads to the provider: the kernel wants a next hop that a route leads elsewhere to be there. */
-	*via = LINK_LOCAL_VIA;
-	return 0;
+	if_indextoname(found.oif, dev);
+	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
+	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(found.dst).s, dev);
 }
 
 int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
 {
-	struct route common = { .has_via = !link->l3, .mtu = link->mtu - IPV6_HEADER_GROWTH };
-	int err = link->l3 ? 0 : find_via(nl, link, o->v6_prefix, &common.via, why);
+	struct route common = { .mtu = link->mtu - IPV6_HEADER_GROWTH };
+	int err = link->l3 ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
 
 	*w = (struct wanted){ .n = ROUTE_STATIC, .o = o };
 	if (err)
@@ -354,42 +326,46 @@ static int find_routes(struct nl *nl, struct search *s)
 	return err == -ENOENT ? 0 : err; /* a namespace without any route has no table either */
 }
 
-static int find_neighs(struct nl *nl, struct search *s)
-{
-	struct nlmsghdr *msg;
-	struct ndmsg *ndm;
-
-	msg = nl_request(nl, RTM_GETNEIGH, NLM_F_DUMP, sizeof(*ndm), &ndm);
-	ndm->ndm_family = AF_INET6;
-	mnl_attr_put_u32(msg, NDA_IFINDEX, s->link->index);
-	return nl_talk(nl, neigh_answer, s, sizeof(s->found));
-}
-
 int routes_find(struct nl *nl, const struct link *link, const struct wanted *w, struct routes *r, struct reason *why)
 {
-	struct search s = { .link = link, .w = w, .why = why };
+	struct search s = { .link = link, .w = w, .why = why, .hops = &r->hops };
 	int err;
 
+	*r = (struct routes){ 0 };
 	err = find_routes(nl, &s);
 	if (err)
 		reason(why, err, "cannot list the routes: %s", nl_error(nl, err));
 	err = err ? err : s.found.err;
-	if (!err) {
-		err = find_neighs(nl, &s);
-		if (err)
-			reason(why, err, "cannot list the neighbours: %s", nl_error(nl, err));
-	}
 	if (s.found.n_routes)
 		qsort(s.route, s.found.n_routes, sizeof(*s.route), by_dst);
-	*r = (struct routes){ s.route, s.found.n_routes, s.neigh, s.found.n_neighs, s.found.neigh_stale };
-	return err ? err : s.found.err;
+	r->route = s.route;
+	r->n_routes = s.found.n_routes;
+	return err ? err : hops_find(nl, link, &r->hops, why);
 }
 
 void routes_free(struct routes *r)
 {
 	free(r->route);
-	free(r->neigh);
+	hops_free(&r->hops);
 	*r = (struct routes){ 0 };
+}
+
+bool routes_are_none(const struct routes *r)
+{
+	bool some = r->n_routes || r->hops.n_neigh6;
+
+	for (size_t i = 0; i < sizeof(r->hops.of) / sizeof(*r->hops.of); i++)
+		some |= r->hops.of[i].broadcast || r->hops.of[i].permanent;
+	return !some;
+}
+
+int routes_choose_hop(const struct link *link, const struct routes *r, struct wanted *w, struct reason *why)
+{
+	int err = link->l3 ? 0 : hops_choose(&r->hops, link, w->o, &w->hop, why);
+
+	for (size_t i = 0; !err && i < w->n; i++)
+		w->route[i].via = w->hop;
+	return err;
 }
 
 const struct route *routes_same_dst(const struct routes *r, const struct route *wanted)
@@ -397,18 +373,10 @@ const struct route *routes_same_dst(const struct routes *r, const struct route *
 	return r->n_routes ? bsearch(wanted, r->route, r->n_routes, sizeof(*wanted), by_dst) : NULL;
 }
 
-bool routes_have_neigh(const struct routes *r, const union nat64_v6 *addr)
-{
-	for (size_t i = 0; i < r->n_neighs; i++)
-		if (!memcmp(&r->neigh[i], addr, sizeof(*addr)))
-			return true;
-	return false;
-}
-
 bool route_equal(const struct route *a, const struct route *b)
 {
 	return a->dst.addr == b->dst.addr && a->dst.len == b->dst.len && a->mtu == b->mtu && a->metric == b->metric &&
-	       a->has_via == b->has_via && (!a->has_via || !memcmp(&a->via, &b->via, sizeof(a->via)));
+	       hop_equal(&a->via, &b->via);
 }
 
 int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace)
@@ -423,15 +391,18 @@ int route_set(struct nl *nl, const struct link *link, const struct route *route,
 	rtm->rtm_table = RT_TABLE_MAIN;
 	rtm->rtm_protocol = NAT64_RT_PROTOCOL;
 	rtm->rtm_type = RTN_UNICAST;
-	rtm->rtm_scope = route->has_via ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
+	rtm->rtm_scope = route->via.family ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
 	mnl_attr_put(msg, RTA_DST, sizeof(route->dst.addr), &route->dst.addr);
 	mnl_attr_put_u32(msg, RTA_OIF, link->index);
 	if (route->metric)
 		mnl_attr_put_u32(msg, RTA_PRIORITY, route->metric);
-	if (route->has_via) {
-		struct via6 via = { .family = AF_INET6, .addr = route->via };
-
+	if (route->via.family)
 		rtm->rtm_flags = RTNH_F_ONLINK;
+	if (route->via.family == AF_INET)
+		mnl_attr_put(msg, RTA_GATEWAY, sizeof(route->via.v4), &route->via.v4);
+	if (route->via.family == AF_INET6) {
+		struct via6 via = { .family = AF_INET6, .addr = route->via.v6 };
+
 		mnl_attr_put(msg, RTA_VIA, sizeof(via), &via);
 	}
 	metrics = mnl_attr_nest_start(msg, RTA_METRICS);
@@ -453,32 +424,5 @@ int route_del(struct nl *nl, const struct link *link, const struct route *route)
 	rtm->rtm_scope = RT_SCOPE_NOWHERE; /* any */
 	mnl_attr_put(msg, RTA_DST, sizeof(route->dst.addr), &route->dst.addr);
 	mnl_attr_put_u32(msg, RTA_OIF, link->index);
-	return nl_talk(nl, NULL, NULL, 0);
-}
-
-int neigh_set(struct nl *nl, const struct link *link, const union nat64_v6 *addr, bool replace)
-{
-	struct nlmsghdr *msg;
-	struct ndmsg *ndm;
-
-	msg = nl_request(nl, RTM_NEWNEIGH, NLM_F_CREATE | (replace ? NLM_F_REPLACE : NLM_F_EXCL), sizeof(*ndm), &ndm);
-	ndm->ndm_family = AF_INET6;
-	ndm->ndm_ifindex = link->index;
-	ndm->ndm_state = NUD_PERMANENT;
-	mnl_attr_put(msg, NDA_DST, sizeof(*addr), addr);
-	mnl_attr_put(msg, NDA_LLADDR, sizeof(MAC), MAC);
-	mnl_attr_put_u8(msg, NDA_PROTOCOL, NAT64_RT_PROTOCOL);
-	return nl_talk(nl, NULL, NULL, 0);
-}
-
-int neigh_del(struct nl *nl, const struct link *link, const union nat64_v6 *addr)
-{
-	struct nlmsghdr *msg;
-	struct ndmsg *ndm;
-
-	msg = nl_request(nl, RTM_DELNEIGH, 0, sizeof(*ndm), &ndm);
-	ndm->ndm_family = AF_INET6;
-	ndm->ndm_ifindex = link->index;
-	mnl_attr_put(msg, NDA_DST, sizeof(*addr), addr);
 	return nl_talk(nl, NULL, NULL, 0);
 }

@@ -43,7 +43,9 @@ struct setup {
 	bool clsact_made;
 	bool neigh_made;
 	bool *route_set; /* for each that is wanted */
-	bool frozen;	 /* the pool of the old translator */
+	bool broadcasts_off;
+	bool broadcast_made;
+	bool frozen; /* the pool of the old translator */
 	bool attached[NAT64_WAYS];
 };
 
@@ -138,6 +140,7 @@ static int check(struct setup *s)
 	err = check_addresses(s->nl, s->link, s->o, &why);
 	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, &why);
 	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, &why);
+	err = err ? err : routes_choose_hop(s->link, &s->routes, &s->wanted, &why);
 	if (!err) {
 		s->route_set = calloc(s->wanted.n, sizeof(*s->route_set));
 		err = s->route_set ? 0 : reason(&why, -ENOMEM, "%s", strerror(ENOMEM));
@@ -229,38 +232,97 @@ static int add_clsact(struct setup *s)
 	return 0;
 }
 
+/* What is known of the next hop that is wanted; NULL: none is. */
+static const struct hop_address *wanted_hop(struct setup *s)
+{
+	return s->wanted.hop.family ? hops_at(&s->routes.hops, s->wanted.hop.v4) : NULL;
+}
+
+static int set_neigh(struct setup *s)
+{
+	int err = hop_neigh_set(s->nl, s->link, s->wanted.hop.v4);
+
+	return err ? msg_fail(err, "%s: cannot add the neighbour %s: %s", s->link->name, hop_text(&s->wanted.hop).s,
+			      nl_error(s->nl, err))
+		   : 0;
+}
+
 static int add_neigh(struct setup *s)
 {
-	const struct route *route = &s->wanted.route[ROUTE_POOL];
-	int err;
+	const struct hop_address *hop = wanted_hop(s);
+	int err = hop && !hop->permanent ? set_neigh(s) : 0;
 
-	if (!route->has_via || routes_have_neigh(&s->routes, &route->via))
-		return 0;
-	err = neigh_set(s->nl, s->link, &route->via, s->routes.neigh_stale);
+	s->neigh_made = hop && !hop->permanent && !err;
+	return err;
+}
+
+static bool is_route_there(const struct setup *s, const struct route *route)
+{
+	const struct route *old = routes_same_dst(&s->routes, route);
+
+	return old && route_equal(old, route);
+}
+
+static bool are_routes_there(const struct setup *s)
+{
+	for (size_t i = 0; i < s->wanted.n; i++)
+		if (!is_route_there(s, &s->wanted.route[i]))
+			return false;
+	return true;
+}
+
+/* Makes the next hops that there were broadcast addresses again, or no more. */
+static int set_broadcasts(struct setup *s, bool on)
+{
+	int err = 0;
+
+	for (__u32 i = 0; !err && i < 256; i++)
+		if (s->routes.hops.of[i].broadcast)
+			err = hop_broadcast(s->nl, s->link, hop_address(i), on);
+	return on && err == -EEXIST ? 0 : err; /* it could not be removed */
+}
+
+static int make_broadcast(struct setup *s)
+{
+	int err = hop_broadcast(s->nl, s->link, s->wanted.hop.v4, true);
+
 	if (err)
-		return msg_fail(err, "%s: cannot add the neighbour %s: %s", s->link->name,
-				text6((struct prefix6){ route->via, 128 }).s, nl_error(s->nl, err));
-	s->neigh_made = true;
+		return msg_fail(err, "%s: cannot add the broadcast address %s: %s", s->link->name,
+				hop_text(&s->wanted.hop).s, nl_error(s->nl, err));
+	s->broadcast_made = true;
 	return 0;
 }
 
 static int add_routes(struct setup *s)
 {
+	const struct hop_address *hop = wanted_hop(s);
+	bool change = !are_routes_there(s);
 	int err;
 
+	if (change) {
+		s->broadcasts_off = true;
+		err = set_broadcasts(s, false);
+		err = err || !hop ? err : hops_make_table(s->nl, s->link, &s->routes.hops, s->wanted.hop.v4);
+		if (err)
+			return msg_fail(err, "%s: cannot remove a broadcast address: %s", s->link->name,
+					nl_error(s->nl, err));
+	}
 	for (size_t i = 0; i < s->wanted.n; i++) {
 		const struct route *route = &s->wanted.route[i];
-		const struct route *old = routes_same_dst(&s->routes, route);
 
-		if (old && route_equal(old, route))
+		if (is_route_there(s, route))
 			continue;
-		err = route_set(s->nl, s->link, route, old);
+		err = route_set(s->nl, s->link, route, routes_same_dst(&s->routes, route));
 		if (err)
 			return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(route->dst).s,
 					nl_error(s->nl, err));
 		s->route_set[i] = true;
 	}
-	return 0;
+	if (!hop || (hop->broadcast && !change))
+		return 0;
+	err = make_broadcast(s);
+	/* The MAC address of the interface may have changed before that. */
+	return err ? err : change ? set_neigh(s) : 0;
 }
 
 static int attach(struct setup *s, int way)
@@ -302,6 +364,23 @@ static void undone(const struct setup *s, const char *what, int err)
 		msg_warn("%s: cannot undo: %s: %s", s->link->name, what, nl_error(s->nl, err));
 }
 
+static void undo_routes(struct setup *s)
+{
+	if (s->broadcast_made)
+		undone(s, "broadcast address", hop_broadcast(s->nl, s->link, s->wanted.hop.v4, false));
+	for (size_t i = s->wanted.n; i-- > 0;) {
+		const struct route *route = &s->wanted.route[i];
+		const struct route *old = routes_same_dst(&s->routes, route);
+
+		if (s->route_set[i] && old)
+			undone(s, "route", route_set(s->nl, s->link, old, true));
+		else if (s->route_set[i])
+			undone(s, "route", route_del(s->nl, s->link, route));
+	}
+	if (s->broadcasts_off)
+		undone(s, "broadcast address", set_broadcasts(s, true));
+}
+
 /* Back to what was there before, in reverse. */
 static void undo(struct setup *s)
 {
@@ -320,22 +399,36 @@ static void undo(struct setup *s)
 	}
 	if (s->frozen)
 		undone(s, "rest of the pool", state_thaw(&s->loaded));
-	for (size_t i = s->wanted.n; i-- > 0;) {
-		const struct route *route = &s->wanted.route[i];
-		const struct route *old = routes_same_dst(&s->routes, route);
-
-		if (s->route_set[i] && old)
-			undone(s, "route", route_set(s->nl, s->link, old, true));
-		else if (s->route_set[i])
-			undone(s, "route", route_del(s->nl, s->link, route));
-	}
+	undo_routes(s);
 	if (s->neigh_made)
-		undone(s, "neighbour", neigh_del(s->nl, s->link, &s->wanted.route[ROUTE_POOL].via));
+		undone(s, "neighbour", hop_neigh_del(s->nl, s->link, &s->wanted.hop));
 	if (s->clsact_made)
 		undone(s, "clsact", tc_clsact_del(s->nl, s->link));
 }
 
-/* Routes and neighbours of ours that are not wanted (any more); NULL: none is. Returns the first error. */
+static int remove_neigh(struct setup *s, const struct hop *hop)
+{
+	int err = hop_neigh_del(s->nl, s->link, hop);
+
+	return err ? msg_fail(err, "%s: cannot remove the neighbour %s: %s", s->link->name, hop_text(hop).s,
+			      nl_error(s->nl, err))
+		   : 0;
+}
+
+/* A next hop of ours: that it is a broadcast address, and its neighbour entry, which may be the kernel's. */
+static int remove_hop(struct setup *s, __u32 i)
+{
+	const struct hop_address *a = &s->routes.hops.of[i];
+	struct hop hop = { .family = AF_INET, .v4 = hop_address(i) };
+	int err = a->broadcast && !s->broadcasts_off ? hop_broadcast(s->nl, s->link, hop.v4, false) : 0;
+
+	if (err)
+		return msg_fail(err, "%s: cannot remove the broadcast address %s: %s", s->link->name, hop_text(&hop).s,
+				nl_error(s->nl, err));
+	return a->permanent || (a->neigh && !a->taken && (a->broadcast || a->route)) ? remove_neigh(s, &hop) : 0;
+}
+
+/* Routes, next hops and neighbours of ours that are not wanted (any more); NULL: none is. Returns the first error. */
 static int remove_routes(struct setup *s, const struct wanted *wanted)
 {
 	int first = 0;
@@ -351,15 +444,13 @@ static int remove_routes(struct setup *s, const struct wanted *wanted)
 			first = msg_fail(err, "%s: cannot remove the route to %s: %s", s->link->name,
 					 text4(route->dst).s, nl_error(s->nl, err));
 	}
-	for (size_t i = 0; i < s->routes.n_neighs; i++) {
-		const union nat64_v6 *addr = &s->routes.neigh[i];
-
-		if (wanted && wanted->route->has_via && !memcmp(addr, &wanted->route->via, sizeof(*addr)))
-			continue;
-		err = neigh_del(s->nl, s->link, addr);
-		if (err && !first)
-			first = msg_fail(err, "%s: cannot remove the neighbour %s: %s", s->link->name,
-					 text6((struct prefix6){ *addr, 128 }).s, nl_error(s->nl, err));
+	for (__u32 i = 0; i < 256; i++) {
+		err = wanted && hop_address(i) == wanted->hop.v4 ? 0 : remove_hop(s, i);
+		first = first ? first : err;
+	}
+	for (size_t i = 0; i < s->routes.hops.n_neigh6; i++) {
+		err = remove_neigh(s, &(struct hop){ .family = AF_INET6, .v6 = s->routes.hops.neigh6[i] });
+		first = first ? first : err;
 	}
 	return first;
 }
@@ -537,7 +628,7 @@ int setup_unload(struct nl *nl, const struct link *link)
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
 	}
-	if (!is_loaded(&s) && !s.routes.n_routes && !s.routes.n_neighs && !s.fast.n) {
+	if (!is_loaded(&s) && routes_are_none(&s.routes) && !s.fast.n) {
 		err = msg_fail(-ENOENT, "nothing loaded on %s", link->name);
 		goto out;
 	}
