@@ -80,7 +80,9 @@ static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *
 	struct iphdr *h;
 	void *frame;
 
-	if (p->ttl <= 1 || p->icmp_error || !is_usual(skb) || (skb->gso_size && p->proto != IPPROTO_TCP))
+	/* Link padding goes no further than the stack. IPv6 has it behind less than 6 bytes of payload only. */
+	if (p->ttl <= 1 || p->icmp_error || !is_usual(skb) || (skb->gso_size && p->proto != IPPROTO_TCP) ||
+	    skb->len != ETH_HEADER + IP4_HEADER + p->l4_len)
 		return TC_ACT_OK;
 	slot = bpf_get_smp_processor_id() * NAT64_HOPS4 + (hash ^ hash >> 14) % NAT64_HOPS4;
 	hop = bpf_map_lookup_elem(&hops4, &slot);
@@ -101,11 +103,20 @@ static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *
 	return bpf_redirect(hop->ifindex, 0);
 }
 
-/* 4→6: a whole packet with nothing but a header before its payload, and nothing behind it. ICMP can do without speed. */
+/* 4→6: a whole packet with nothing but a header before its payload. ICMP can do without speed. Behind it there may be link
+ * padding, as in every Ethernet frame of less than 60 bytes; what is behind a super-packet's length is its own (BIG TCP). */
 static __always_inline bool is_usual46(struct __sk_buff *skb, const struct iphdr *h)
 {
+	__u32 len = ETH_HEADER + (__u32)bpf_ntohs(h->tot_len);
+
 	return h->version == 4 && h->ihl == 5 && h->ttl > 1 && !(h->frag_off & bpf_htons(0x3fff)) &&
-	       h->protocol != IPPROTO_ICMP && skb->len == ETH_HEADER + (__u32)bpf_ntohs(h->tot_len) && is_usual(skb);
+	       h->protocol != IPPROTO_ICMP && (skb->len == len || (skb->len > len && !skb->gso_size)) && is_usual(skb);
+}
+
+/* Takes link padding off, as the stack does: it has been in whatever memory the sender had, and is nobody else's. */
+static __always_inline int cut_padding(struct __sk_buff *skb, __u32 len)
+{
+	return skb->len > len && bpf_skb_change_tail(skb, len, 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
 /* Does it fit our link as it is, or in the segments that it stands for? */
@@ -144,6 +155,7 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 
 	*usual = true;
 	p->act = bpf_redirect(cfg.ifindex, 0);
+	TRY(cut_padding(skb, ETH_HEADER + p->ip_len));
 	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport46(skb, p));
 	p->ttl--;

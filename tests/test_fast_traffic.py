@@ -117,10 +117,32 @@ def test_static(net, pair, v4):
         check(crossing, 46, [IP(src=V4, dst=v4, id=7) / udp(9)], [IPv6(src=embed(V4), dst=V6, hlim=63) / udp(9)], False)
 
 
-def test_4to6_link_padding_is_not_carried(fast):
-    """Ethernet frames have 60 bytes at least."""
-    packet = raw(IP(src=V4, dst=fast.pool_addr, id=7) / UDP(sport=1, dport=2) / b'x')
-    check(fast, 46, [packet + bytes(17)], [IPv6(src=embed(V4), dst=V6, hlim=63) / UDP(sport=1, dport=2) / b'x'], True)
+# Name: (what follows the IPv6 header, what follows the IPv4 header, what is behind that up to 60 bytes of frame or more)
+PADDED46 = {
+    'tcp': (TCP(sport=1, dport=2, flags='A'), TCP(sport=1, dport=2, flags='A'), b'secret'),
+    'udp': (udp(1), udp(1), b'secret' * 3),
+    'udp without checksum': (udp(3), UDP(sport=1234, dport=5678, chksum=0) / DATA[:3], b'padding' * 3),
+    'esp': (ESP(spi=1, data=b'x'), ESP(spi=1, data=b'x'), bytes(17)),
+    'behind a long one': (udp(1000), udp(1000), b'FCS.'),
+}
+
+
+@pytest.mark.parametrize('name', PADDED46)
+def test_4to6_link_padding_is_cut_off(fast, name):
+    """Ethernet frames have 60 bytes at least; it is as usual as they are. Nothing of it is seen on the other side."""
+    six, four, padding = PADDED46[name]
+    packet = raw(IP(src=V4, dst=fast.pool_addr, id=7) / four) + padding
+    assert len(packet) >= 46
+    check(fast, 46, [packet], [IPv6(src=embed(V4), dst=V6, hlim=63) / six], False)
+
+
+@pytest.mark.parametrize('padding', [b'secret', b'x' * 999], ids=len)
+def test_6to4_link_padding_is_left_to_the_stack(fast, padding):
+    """Which cuts it off."""
+    packet = raw(IPv6(src=V6, dst=embed(V4), nh=59)) + padding
+    check(fast, 64, [packet], [IP(src=fast.pool_addr, dst=V4, ttl=63, id=0, flags=0, proto=59)], True)
+    packet = raw(IPv6(src=V6, dst=embed(V4)) / udp(9)) + padding
+    check(fast, 64, [packet], [IP(src=fast.pool_addr, dst=V4, ttl=63, id=0, flags=0) / udp(9)], True)
 
 
 def test_4to6_too_long_without_df_is_cut(fast):

@@ -58,10 +58,10 @@ class Void(Exception):
 Flow = collections.namedtuple('Flow', 'dev packet word ip_checksum udp_checksum')
 
 
-def udp(src, dst, proto=17):
+def udp(src, dst, proto=17, payload=18):
     """18 bytes of UDP payload: 64 bytes of Ethernet frame with IPv4, 20 bytes more with IPv6."""
     src, dst = ipaddress.ip_address(src), ipaddress.ip_address(dst)
-    body = struct.pack('!HHHH', 1234, FLOOD_PORT, 26, 0) + bytes(18)
+    body = struct.pack('!HHHH', 1234, FLOOD_PORT, 8 + payload, 0) + bytes(payload)
     pseudo = src.packed + dst.packed + struct.pack('!II', len(body), 17)
     body = body[:6] + struct.pack('!H', checksum(pseudo + body)) + body[8:]
     if src.version == 6:
@@ -78,6 +78,11 @@ def from6(first=BEHIND6, dst=BEHIND4, prefix=WELL_KNOWN):
 def from4(first, proto=17):
     """From an IPv4 host to `first` and the following."""
     return Flow('eth1', udp(BEHIND4, first, proto), 14 + 16, 14 + 10, 14 + 20 + 6)
+
+
+def padded(first):
+    """The same with 2 bytes of payload, which Ethernet pads to as much."""
+    return from4(first)._replace(packet=udp(BEHIND4, first, payload=2) + bytes(16))
 
 
 def plain(way):
@@ -300,6 +305,15 @@ def udp64(b):
                       subject='tayga', in_chart=True)
 
 
+def short(b):
+    base = b.row('plain IPv4', b.measure('plain', padded(PLAIN6)), subject='plain')
+    for mode in [()] + [('--fast',)] * bool(b.option('--fast')):
+        with b.loaded(more=mode):
+            b.send(from6(), frames=64, sink=False)
+            name = ', '.join([TO6, *mode])
+            b.row(name, b.measure(name, padded(pool_host(1))), base)
+
+
 def link(b):
     base = {way: b.row(f'plain IPv4, {way} direction', b.plain(way, action='tx'), subject='plain')
             for way in (TO4, TO6)}
@@ -491,6 +505,7 @@ def load(b):
 # Name, function, title, rounds at the most.
 GROUPS = {name: (function, title, most) for name, function, title, most in [
     ('udp', udp64, '64-byte UDP packets', 99),
+    ('short', short, '64-byte UDP packets that are padding in part', 99),
     ('link', link, '64-byte UDP packets that come over the veth link, its NAPI and GRO', 99),
     ('attack', attack, 'New hosts; what a scan or an attack costs', 99),
     ('growth', growth, 'How cost grows', 99),
