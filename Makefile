@@ -73,17 +73,20 @@ build/nat64.bpf.o build/nat64_btf.bpf.o build/user/kernel.bpf.o: | needs
 needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
 
+UNITS := nat64@.service nat64-monitor.service
+
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(UNITDIR)
 	install -m 755 nat64 $(DESTDIR)$(SBINDIR)/nat64
 	install -m 644 dist/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
 	install -m 644 dist/nat64.bash $(DESTDIR)$(COMPDIR)/nat64
-	sed 's|/usr/local/sbin|$(SBINDIR)|' dist/nat64@.service >$(DESTDIR)$(UNITDIR)/nat64@.service
-	chmod 644 $(DESTDIR)$(UNITDIR)/nat64@.service
+	$(Q)for unit in $(UNITS); do \
+		sed 's|/usr/local/sbin|$(SBINDIR)|' dist/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit; done
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64 \
-		$(DESTDIR)$(UNITDIR)/nat64@.service
+		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 
 clean:
 	rm -rf build nat64

@@ -192,20 +192,29 @@ struct nat64_stats {
 };
 
 /* Who listens to what happens. State map "listen": array of one, which listeners map into their memory
- * (BPF_F_MMAPABLE). What they are told comes by a ring buffer of each kind, "events" and "packets", which have one reader.
+ * (BPF_F_MMAPABLE). What they are told comes by ring buffers of their own making, which they put into the maps "events"
+ * and "packets", arrays of such.
  *
- * A listener takes a lease, atomically, if there is none or it has run out, and goes on renewing it. So one that is killed
- * costs nothing a little later: the first packet that finds a lease run out sets it to 0. */
+ * A listener takes a lease that nobody holds or that has run out, atomically, and the place in the array with it, and goes
+ * on renewing it. So one that is killed costs nothing a little later. Whether there is any is seen from struct nat64_ear:
+ * the first packet that finds it run out notes which time that was. It writes nothing that a listener writes, so that none
+ * that comes at this very moment is overlooked. */
 enum nat64_ring {
 	NAT64_EVENTS,  /* struct nat64_event: --monitor */
 	NAT64_PACKETS, /* struct nat64_trace: --trace */
 	NAT64_RINGS
 };
 
-#define NAT64_RING_BYTES (256 * 1024) /* of each */
+#define NAT64_LISTENERS	 4	      /* of each kind at a time */
+#define NAT64_RING_BYTES (256 * 1024) /* of each listener */
+
+struct nat64_ear {
+	__u64 until; /* when the last of the leases runs out, or later: CLOCK_BOOTTIME, nanoseconds */
+	__u64 over;  /* as .until: nobody listens */
+};
 
 struct nat64_lease {
-	__u64 until; /* CLOCK_BOOTTIME, nanoseconds; 0: nobody listens */
+	__u64 until; /* 0: nobody holds it */
 	__u64 lost;  /* what the ring had no room for, ever */
 };
 
@@ -220,9 +229,10 @@ struct nat64_filter {
 };
 
 struct nat64_listen {
-	struct nat64_lease lease[NAT64_RINGS];
+	struct nat64_ear ear[NAT64_RINGS];
+	struct nat64_lease lease[NAT64_RINGS][NAT64_LISTENERS];
 	__u64 exhausted; /* time of the last NAT64_EVENT_EXHAUSTED, CLOCK_BOOTTIME, nanoseconds */
-	struct nat64_filter filter;
+	struct nat64_filter filter[NAT64_LISTENERS];
 };
 
 /* What happens to a mapping: a host got an address; has it again, after it was idle for the time-out; lost it to another

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* event.h - who listens (struct nat64_listen), and the rings by which they are told
  *
- * While nobody does, a packet pays for one test of a lease when it comes and one when it leaves, and an event for one.
+ * While nobody does, a packet pays for one test when it comes and one when it leaves, and an event for one.
  */
 #ifndef NAT64_EVENT_H
 #define NAT64_EVENT_H
@@ -16,15 +16,17 @@ struct {
 	__type(value, struct nat64_listen);
 } listen SEC(".maps");
 
-struct {
+struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, NAT64_RING_BYTES);
-} events SEC(".maps");
+};
 
 struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, NAT64_RING_BYTES);
-} packets SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, NAT64_LISTENERS);
+	__type(key, __u32);
+	__array(values, struct ring);
+} events SEC(".maps"), packets SEC(".maps");
 
 static __always_inline struct nat64_listen *listeners(void)
 {
@@ -33,45 +35,47 @@ static __always_inline struct nat64_listen *listeners(void)
 	return bpf_map_lookup_elem(&listen, &zero);
 }
 
-/* Is there a listener, and alive? */
-static __always_inline bool is_listening(struct nat64_lease *lease, __u64 now)
+/* May there be a listener? The one test that packets and events pay for while there is none. */
+static __always_inline bool may_listen(const struct nat64_listen *l, enum nat64_ring ring)
 {
-	__u64 until = *(volatile __u64 *)&lease->until;
-
-	if (!until)
-		return false;
-	if (until < now)
-		*(volatile __u64 *)&lease->until = 0;
-	return until >= now;
+	return READ_ONCE(l->ear[ring].until) != READ_ONCE(l->ear[ring].over);
 }
 
-static __always_inline void count_lost(struct nat64_lease *lease)
+/* Is there one, and alive? */
+static __always_inline bool is_listening(struct nat64_listen *l, enum nat64_ring ring, __u64 now)
 {
-	__sync_fetch_and_add(&lease->lost, 1);
+	__u64 until = READ_ONCE(l->ear[ring].until);
+
+	if (until >= now)
+		return true;
+	WRITE_ONCE(l->ear[ring].over, until);
+	return false;
 }
 
-/* An event to be filled in and submitted, or NULL: nobody wants to know, or the ring is full. */
-static __always_inline struct nat64_event *event_new(enum nat64_event_kind kind)
+static __always_inline bool is_held(const struct nat64_lease *lease, __u64 now)
 {
-	struct nat64_listen *l = listeners();
-	struct nat64_event *e;
-	__u64 now;
+	return READ_ONCE(lease->until) >= now;
+}
 
-	if (!l || !l->lease[NAT64_EVENTS].until)
-		return NULL;
-	now = bpf_ktime_get_boot_ns();
-	if (!is_listening(&l->lease[NAT64_EVENTS], now))
-		return NULL;
-	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
-	if (!e) {
-		count_lost(&l->lease[NAT64_EVENTS]);
-		return NULL;
-	}
-	e->time = now;
-	e->kind = kind;
-	e->is_static = 0;
-	e->pad = 0;
-	return e;
+/* Puts a record into the ring at a place of `rings`, "events" or "packets"; while one listener takes another's place, there
+ * is none. */
+static __always_inline void put(void *rings, __u32 place, struct nat64_lease *lease, void *record, __u32 size)
+{
+	void *ring = bpf_map_lookup_elem(rings, &place);
+
+	if (ring && bpf_ringbuf_output(ring, record, size, 0))
+		__sync_fetch_and_add(&lease->lost, 1);
+}
+
+/* Tells all who listen of an event whose .time is now. */
+static __always_inline void tell_event(struct nat64_listen *l, struct nat64_event *e)
+{
+	struct nat64_lease *lease = l->lease[NAT64_EVENTS];
+
+#pragma unroll
+	for (__u32 i = 0; i < NAT64_LISTENERS; i++)
+		if (is_held(&lease[i], e->time))
+			put(&events, i, &lease[i], e, sizeof(*e));
 }
 
 /* Once a second is enough for those who want to know, also where addresses are scarce all the time. */
@@ -80,7 +84,7 @@ static __always_inline bool may_tell_exhausted(void)
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct nat64_listen *l = listeners();
 
-	if (!l || !l->lease[NAT64_EVENTS].until || now - l->exhausted < 1000000000ULL)
+	if (!l || !may_listen(l, NAT64_EVENTS) || now - l->exhausted < 1000000000ULL)
 		return false;
 	l->exhausted = now;
 	return true;

@@ -358,19 +358,20 @@ __noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
 {
 	__u32 zero = 0;
 	const struct request *r = bpf_map_lookup_elem(&request, &zero);
-	struct nat64_event *e;
+	struct nat64_listen *l = listeners();
+	struct nat64_event e = { .kind = kind };
 
 	asm volatile("" : : "r"(skb));
-	if (!r)
+	if (!r || !l || !may_listen(l, NAT64_EVENTS))
 		return 0;
-	e = event_new(kind);
-	if (!e)
+	e.time = bpf_ktime_get_boot_ns();
+	if (!is_listening(l, NAT64_EVENTS, e.time))
 		return 0;
-	e->v4 = kind == NAT64_EVENT_EXHAUSTED ? 0 : v4_at(r->index);
-	e->v6 = kind == NAT64_EVENT_EXPIRED ? r->old : r->v6;
-	e->next = r->v6;
-	e->seen = r->seen;
-	bpf_ringbuf_submit(e, 0);
+	e.v4 = kind == NAT64_EVENT_EXHAUSTED ? 0 : v4_at(r->index);
+	e.v6 = kind == NAT64_EVENT_EXPIRED ? r->old : r->v6;
+	e.next = r->v6;
+	e.seen = r->seen;
+	tell_event(l, &e);
 	return 0;
 }
 

@@ -15,12 +15,12 @@ struct {
 	__type(value, struct nat64_trace);
 } tracing SEC(".maps");
 
-/* The one test that packets pay for. A lease that has run out counts until trace_in() has seen it. */
+/* What has run out counts until trace_in() has seen it. */
 static __always_inline bool is_traced(void)
 {
 	struct nat64_listen *l = listeners();
 
-	return l && *(volatile __u64 *)&l->lease[NAT64_PACKETS].until;
+	return l && may_listen(l, NAT64_PACKETS);
 }
 
 static __always_inline struct nat64_trace *traced(void)
@@ -49,7 +49,7 @@ __noinline int trace_in(struct __sk_buff *skb)
 	if (!l || !t)
 		return 0;
 	t->time = 0;
-	if (!is_listening(&l->lease[NAT64_PACKETS], now))
+	if (!is_listening(l, NAT64_PACKETS, now))
 		return 0;
 	t->in_len = trace_copy(skb, t->in, sizeof(t->in));
 	t->segments = skb->gso_segs;
@@ -163,8 +163,13 @@ __noinline int trace_out(struct __sk_buff *skb, int way, int verdict, int cut, i
 	t->cut = verdict == NAT64_PASS ? cut : 0;
 	t->out_len = verdict == NAT64_PASS || answer ? trace_copy(skb, t->out, sizeof(t->out)) : 0;
 	trace_addresses(t);
-	if (is_wanted(t, &l->filter) && bpf_ringbuf_output(&packets, t, sizeof(*t), 0))
-		count_lost(&l->lease[NAT64_PACKETS]);
+#pragma unroll
+	for (__u32 i = 0; i < NAT64_LISTENERS; i++) {
+		struct nat64_lease *lease = &l->lease[NAT64_PACKETS][i];
+
+		if (is_held(lease, t->time) && is_wanted(t, &l->filter[i]))
+			put(&packets, i, lease, t, sizeof(*t));
+	}
 	t->time = 0;
 	return 0;
 }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """--monitor and --trace: every event and packet against what was sent, the filter, the lease, and what ends them."""
 
+import contextlib
 import datetime
 import ipaddress
 import json
@@ -8,6 +9,7 @@ import mmap
 import os
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,40 +19,68 @@ import pytest
 from scapy.all import (ICMP, IP, TCP, UDP, ICMPv6EchoRequest, ICMPv6TimeExceeded, ICMPv6Unknown, IPOption_LSRR, IPv6,
                        IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrRouting, Raw, raw)
 
-from bpf import KERNEL, Translator
+from bpf import KERNEL, Map, Translator
 from lab import NAT64, Crossing, embed, wait_for
+from test_cli import binary                # pylint: disable=unused-import
 from test_mappings import address, expire, hear, speak
 
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 EVENTS, PACKETS = 0, 1
+LISTENERS = 4                           # of each kind
 LEASE = struct.Struct('=QQ')            # struct nat64_lease
 RING_BYTES = 256 << 10
 RECORD = 256 + 8                        # struct nat64_trace, and the header of a record in the ring
 SERVER = '198.51.100.1'
 
 
-def lease(t, ring):
+def lease(t, ring, place=0):
     """(until, lost)"""
+    return LEASE.unpack_from(t.maps['listen'].lookup(bytes(4)), LEASE.size * (2 + LISTENERS * ring + place))
+
+
+def ear(t, ring):
+    """(until, over)"""
     return LEASE.unpack_from(t.maps['listen'].lookup(bytes(4)), LEASE.size * ring)
 
 
-def written(t, ring):
-    """How many bytes were ever written to a ring: the producer's position."""
-    with mmap.mmap(t.maps[('events', 'packets')[ring]].fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ,
-                   offset=mmap.PAGESIZE) as m:
-        return struct.unpack_from('=Q', m)[0]
+def held(t, ring):
+    """How many leases there are that have not run out."""
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return sum(lease(t, ring, place)[0] > now for place in range(LISTENERS))
+
+
+def heard(t, ring):
+    """Do packets know of all that listen? A listener says so last."""
+    return ear(t, ring)[0] >= max(lease(t, ring, place)[0] for place in range(LISTENERS))
+
+
+def written(t, ring, place=0):
+    """How many bytes were ever written to the ring of a listener, the producer's position; None: there is no ring."""
+    ident = t.maps[('events', 'packets')[ring]].lookup(struct.pack('=I', place))
+    if not ident:
+        return None
+    inner = Map(struct.unpack('=I', ident)[0])
+    try:
+        with mmap.mmap(inner.fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ, offset=mmap.PAGESIZE) as m:
+            return struct.unpack_from('=Q', m)[0]
+    finally:
+        inner.close()
 
 
 class Listener:
     """nat64 --monitor or --trace on a host; listens when it is there."""
 
-    def __init__(self, gw, *argv, ifname='eth0', via=(), wait=True, stdout=subprocess.PIPE):
+    def __init__(self, gw, *argv, ifname='eth0', via=(), stdout=subprocess.PIPE):
         self.gw, self.ring = gw, EVENTS if '--monitor' in argv else PACKETS
         self.json = '--json' in argv
-        self.p = gw.start(*via, NAT64, *argv, stdout=stdout, stderr=subprocess.PIPE, text=False, bufsize=0)
         self.buffer = b''
-        if wait:
-            with Translator(gw, ifname) as t:
-                wait_for(lambda: lease(t, self.ring)[0] or self.p.poll() is not None, 'a lease')
+        with contextlib.ExitStack() as stack:
+            t = stack.enter_context(Translator(gw, ifname)) if ifname else None
+            before = held(t, self.ring) if t else 0
+            self.p = gw.start(*via, NAT64, *argv, stdout=stdout, stderr=subprocess.PIPE, text=False, bufsize=0)
+            if t:
+                wait_for(lambda: (held(t, self.ring) > before and heard(t, self.ring)) or self.p.poll() is not None,
+                         'a listener')
         assert self.p.poll() is None, self.p.stderr.read()
 
     def lines(self, out):
@@ -512,6 +542,16 @@ def identity_of(line):
 
 # --- listeners that are slow, stopped, killed, too many ---
 
+def consumed(t, ring, place):
+    """As written(): the consumer's position."""
+    inner = Map(struct.unpack('=I', t.maps[('events', 'packets')[ring]].lookup(struct.pack('=I', place)))[0])
+    try:
+        with mmap.mmap(inner.fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ) as m:
+            return struct.unpack_from('=Q', m)[0]
+    finally:
+        inner.close()
+
+
 def trace_many(t, n):
     packet = raw(v6(UDP(sport=1, dport=2) / b'x'))
     for _ in range(n):
@@ -561,9 +601,9 @@ def test_gap(nat):
         m.p.send_signal(signal.SIGSTOP)
         time.sleep(3.5)
         speak(t, 1)
-        assert lease(t, EVENTS)[0] == 0, 'the first to find the lease run out takes it away'
+        assert len(set(ear(t, EVENTS))) == 1, 'the first to find that nobody listens spares it the others'
         m.p.send_signal(signal.SIGCONT)
-        wait_for(lambda: lease(t, EVENTS)[0], 'a lease')
+        wait_for(lambda: held(t, EVENTS) and heard(t, EVENTS), 'a lease')
         v4_ = speak(t, 2)
     gap, event = timeless(m.stop())
     assert gap['event'] == 'lost' and 1 <= gap['seconds'] <= 20 and event == created(v4_, 2)
@@ -578,15 +618,14 @@ def test_killed_listener(nat):
         trace_many(t, 10)
         trace.p.kill()
         trace.p.wait()
-        refused = gw.run(NAT64, '--trace', check=False)
-        assert refused.returncode == 1 and 'only one can' in refused.stderr
-        before = lease(t, PACKETS)
-        assert before[0]
+        assert held(t, PACKETS) == 1
         time.sleep(2.2)
         at = written(t, PACKETS)
+        assert at == 10 * RECORD and len(set(ear(t, PACKETS))) == 2
         trace_many(t, 10)
-        assert lease(t, PACKETS) == (0, 0) and written(t, PACKETS) == at
+        assert len(set(ear(t, PACKETS))) == 1 and written(t, PACKETS) == at
         trace = Listener(gw, '--trace')
+        assert held(t, PACKETS) == 1 and written(t, PACKETS) == 0, 'the place has been taken, with another ring'
         trace_many(t, 2)
         assert len(trace.stop()) == 2
 
@@ -597,27 +636,83 @@ def test_nothing_is_written_when_nobody_listens(nat):
     with Translator(gw) as t:
         speak(t, 1)
         trace_many(t, 3)
-        assert (written(t, EVENTS), written(t, PACKETS)) == (0, 0)
-        m = Listener(gw, '--monitor', '-i', 'eth0')
+        assert (written(t, EVENTS), written(t, PACKETS)) == (None, None)
+        m, trace = Listener(gw, '--monitor', '-i', 'eth0'), Listener(gw, '--trace', 'port', '9')
         speak(t, 2)
         trace_many(t, 3)
         assert written(t, EVENTS) > 0 == written(t, PACKETS)
+        trace.stop()
         m.stop()
-        assert lease(t, EVENTS) == (0, 0)
-        at = written(t, EVENTS)
+        assert (lease(t, EVENTS), written(t, EVENTS), written(t, PACKETS)) == ((0, 0), None, None), 'nor is memory taken'
         speak(t, 3)
         gw.nat64('-i', 'eth0', '--flush')
-        assert written(t, EVENTS) == at
+        assert lease(t, EVENTS) == (0, 0)
 
 
 @pytest.mark.parametrize('what', ['--monitor', '--trace'])
-def test_second_listener(nat, what):
+def test_several_listeners(nat, what):
+    """Each sees all; one too many is refused, and the place of one that has gone is free."""
     _, gw, _ = nat
-    first = Listener(gw, what)
-    assert gw.nat64(what, rc=1).stderr == f'nat64: eth0: another nat64 {what} is listening, and only one can\n'
-    assert first.p.poll() is None
-    first.stop()
-    Listener(gw, what).stop()
+    listeners = [Listener(gw, what, '--json') for _ in range(LISTENERS)]
+    refused = f'nat64: eth0: {LISTENERS} times nat64 {what} is listening, and no more can\n'
+    with Translator(gw) as t:
+        for n in range(2):
+            speak(t, 1 + n)
+            assert gw.nat64(what, rc=1).stderr == refused
+        gw.nat64('-i', 'eth0', '--flush')
+        out = [timeless(listener.stop()) for listener in listeners[1:]]
+        assert held(t, EVENTS if what == '--monitor' else PACKETS) == 1
+        fresh = Listener(gw, what, '--json')
+        speak(t, 9)
+        out.append(timeless(listeners[0].stop()))
+    assert out[0] == out[1] == out[2] == out[3][:-1] and timeless(fresh.stop()) == out[3][-1:]
+    if what == '--monitor':
+        assert [e['event'] for e in out[0]] == ['created', 'created', 'removed', 'removed']
+    else:
+        assert [e['in']['src'] for e in out[0]] == [address(1), address(2)]
+
+
+def test_each_its_own_filter(nat):
+    """And what the one does not want takes no room from it."""
+    _, gw, _ = nat
+    tcp, udp = Listener(gw, '--trace', 'tcp', '--json'), Listener(gw, '--trace', 'udp', '--json')
+    with Translator(gw) as t:
+        trace_many(t, 5)
+        assert (written(t, PACKETS, 0), written(t, PACKETS, 1)) == (0, 5 * RECORD)
+    assert (len(tcp.stop()), len(udp.stop())) == (0, 5)
+
+
+def test_slow_listener_and_quick_one(nat):
+    """What the slow one loses the quick one has."""
+    _, gw, _ = nat
+    slow, quick = Listener(gw, '--trace', '--json'), Listener(gw, '--trace', stdout=subprocess.DEVNULL)
+    with Translator(gw) as t:
+        slow.p.send_signal(signal.SIGSTOP)
+        for _ in range(6):
+            trace_many(t, 500)
+            wait_for(lambda: consumed(t, PACKETS, 1) == written(t, PACKETS, 1), 'the quick one')
+        assert lease(t, PACKETS, 0)[1] > 0 == lease(t, PACKETS, 1)[1]
+        slow.p.send_signal(signal.SIGCONT)
+    quick.stop()
+    slow.stop()
+
+
+def test_place_taken_meanwhile(nat):
+    """Of one that was stopped for so long that others have taken all places but one: it takes that, and says what it
+    missed."""
+    _, gw, _ = nat
+    first = Listener(gw, '--monitor', '--json')
+    with Translator(gw) as t:
+        first.p.send_signal(signal.SIGSTOP)
+        wait_for(lambda: not held(t, EVENTS), 'the end of a lease')
+        second = Listener(gw, '--monitor', '--json')
+        speak(t, 1)
+        first.p.send_signal(signal.SIGCONT)
+        wait_for(lambda: held(t, EVENTS) == 2 and heard(t, EVENTS), 'both')
+        v4_ = speak(t, 2)
+    gap, event = timeless(first.stop())
+    assert gap['event'] == 'lost' and gap['seconds'] >= 1 and event == created(v4_, 2)
+    assert [e['v6'] for e in second.stop()] == [address(1), address(2)]
 
 
 def test_reconfigurations_while_listening(nat):
@@ -631,7 +726,7 @@ def test_reconfigurations_while_listening(nat):
         with Translator(gw) as t:
             n += 1
             assert speak(t, n)
-            assert lease(t, EVENTS)[0] and lease(t, PACKETS)[0]
+            assert held(t, EVENTS) == held(t, PACKETS) == 1
     assert [e['v6'] for e in m.stop() if e['event'] == 'created'] == [address(i) for i in range(1, n + 1)]
     assert [e['in']['src'] for e in trace.stop()] == [address(i) for i in range(1, n + 1)]
 
@@ -640,7 +735,7 @@ def test_reconfigurations_while_listening(nat):
 def test_unload_while_listening(nat, how):
     """Said on both streams by --monitor, whose log would go on for ever otherwise; exit status 1."""
     _, gw, _ = nat
-    m, trace = Listener(gw, '--monitor', '--json'), Listener(gw, '--trace')
+    m, trace = Listener(gw, '--monitor', '--json', '-i', 'eth0'), Listener(gw, '--trace', '-i', 'eth0')
     with Translator(gw) as t:
         v4_ = speak(t, 1)
     if how == 'unload':
@@ -653,7 +748,7 @@ def test_unload_while_listening(nat, how):
 
 
 def test_several_interfaces(nat, lab):
-    """Without -i all of them, each by its name; with -i that one; the last to go ends it."""
+    """Without -i all of them, each by its name, for ever; with -i that one, as long as it is there."""
     _, gw, _ = nat
     lab.link(gw, 'eth2', lab.host('b6'), 'eth0')
     gw.load(i='eth2', v4='10.0.2.0/24')
@@ -673,7 +768,45 @@ def test_several_interfaces(nat, lab):
         speak(t, 3)
     assert both.next()['v6'] == address(3)
     gw.unload()
-    both.end(1, 'nat64: eth2: unloaded\nnat64: eth0: unloaded\n')
+    assert both.next()['event'] == 'unloaded'
+    both.p.send_signal(signal.SIGTERM)
+    assert both.end(0, 'nat64: eth2: unloaded\nnat64: eth0: unloaded\n') == []
+
+
+def test_translators_that_come_later(net, lab):
+    """Without -i: also when there is none at first, and again when one comes back. What a translator has done before that
+    is noticed is told with the time when it was."""
+    h6, gw, _ = net
+    m, trace = (Listener(gw, what, '--json', ifname=None) for what in ('--monitor', '--trace'))
+    assert m.p.stderr.readline() == trace.p.stderr.readline() == b'nat64: no translator is loaded; waiting for one\n'
+    told = []
+    for round_ in range(2):
+        gw.load()
+        h6.run('ping', '-c', 1, '-W', 5, embed('192.0.2.2'))            # at once
+        event = m.next()
+        assert (event['event'], event['v4'], event['v6']) == ('created', '10.0.1.1', 'fc00:6::6')
+        told.append(since(event['time']))
+        with Translator(gw) as t:
+            wait_for(lambda t=t: all(held(t, ring) and heard(t, ring) for ring in (EVENTS, PACKETS)), 'the listeners')
+            speak(t, round_)
+        assert m.next()['v6'] == address(round_)
+        wait_for(lambda r=round_: trace.next()['in']['src'] == address(r), 'the packet')
+        gw.unload()
+        assert m.next()['event'] == 'unloaded'
+    assert told == sorted(told)
+    lab.link(gw, 'eth2', lab.host('b6'), 'eth0')
+    gw.load(i='eth2', v4='10.0.2.0/24')
+    with Translator(gw, 'eth2') as t:
+        speak(t, 5)
+        event = m.next()
+        assert (event['interface'], event['event'], event['v6']) == ('eth2', 'created', address(5))
+        wait_for(lambda: held(t, PACKETS), 'the other listener')
+    gw.ip('link', 'del', 'eth2')
+    gw.loaded.clear()
+    assert m.next()['event'] == 'unloaded'
+    for listener in m, trace:
+        listener.p.send_signal(signal.SIGTERM)
+        listener.end(0, 'nat64: eth0: unloaded\n' * 2 + 'nat64: eth2: unloaded\n')
 
 
 @pytest.mark.parametrize('what', ['--monitor', '--trace'])
@@ -768,8 +901,56 @@ def test_bad_input(module_net, name):
 
 
 def test_nothing_loaded(net):
+    """On an interface there must be one; of all, there may be one later."""
     for what in '--monitor', '--trace':
-        assert net[1].nat64(what, rc=1).stderr == 'nat64: no translator is loaded\n'
+        assert net[1].nat64(what, '-i', 'eth0', rc=1).stderr == 'nat64: nothing loaded on eth0\n'
+
+
+def installed(tmp_path):
+    """The unit as make install writes it."""
+    subprocess.run(['make', '-C', ROOT, '-s', 'install', f'DESTDIR={tmp_path}', 'PREFIX=/usr'], check=True,
+                   stdout=subprocess.DEVNULL)
+    return (tmp_path / 'usr/lib/systemd/system/nat64-monitor.service').read_text()
+
+
+@pytest.mark.skipif(not shutil.which('systemd-analyze'), reason='NO systemd-analyze: the unit is not verified')
+def test_unit_verifies(tmp_path):
+    """systemd-analyze says nothing of it, something of a broken one, and that it is hardened."""
+    text = installed(tmp_path).replace('/usr/sbin/nat64', os.path.abspath(NAT64))
+    path = tmp_path / 'nat64-monitor.service'
+    for broken in False, True:
+        path.write_text(text.replace('Type=exec', 'Type=exit') if broken else text)
+        done = subprocess.run(['systemd-analyze', '--man=no', 'verify', path], capture_output=True, text=True, check=False,
+                              cwd=tmp_path)
+        assert ('nat64-monitor' in done.stderr) == broken, done.stderr
+    done = subprocess.run(['systemd-analyze', 'security', '--offline=true', '--threshold=20', path], capture_output=True,
+                          text=True, check=False)
+    if 'unrecognized option' not in done.stderr:        # before systemd 250
+        assert done.returncode == 0, done.stdout
+
+
+def test_unit_does_what_it_says(net, binary, tmp_path):
+    """Its command, as the user and with the capability that it grants, started before there is a translator."""
+    _, gw, _ = net
+    text = installed(tmp_path)
+    (command,) = re.findall(r'^ExecStart=(.*)$', text, re.M)
+    caps = [re.findall(rf'^{what}=(.*)$', text, re.M) for what in ('AmbientCapabilities', 'CapabilityBoundingSet')]
+    assert caps == [['CAP_SYS_ADMIN']] * 2 and 'DynamicUser=yes' in text
+    via = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups', '--no-new-privs', '--inh-caps=-all,+sys_admin',
+           '--ambient-caps=-all,+sys_admin', '--bounding-set=-all,+sys_admin']
+    if KERNEL < (5, 11):
+        via = ['prlimit', '--memlock=unlimited', *via]
+    p = gw.start(*via, *command.replace('/usr/sbin/nat64', binary).split(), stderr=subprocess.PIPE)
+    assert 'waiting' in p.stderr.readline()
+    gw.load()
+    with Translator(gw) as t:
+        speak(t, 1)
+        wait_for(lambda: held(t, EVENTS) and heard(t, EVENTS), 'the service')
+        speak(t, 2)
+    for n in 1, 2:
+        assert f'eth0 created 10.0.1.{n} {address(n)}' in p.stdout.readline()
+    gw.unload()
+    assert 'eth0 unloaded' in p.stdout.readline()
 
 
 def test_json_names_are_documented():

@@ -23,6 +23,7 @@
 #define ENOUGH	    (64 << 10) /* bytes that wait to be written: no more records are taken */
 #define WRITE_MAX   4096       /* bytes that a pipe with room for something has room for (PIPE_BUF) */
 #define FIXED_POLLS 2
+#define LOOK	    NS_PER_SEC /* for translators that have come */
 
 /* What a record takes of a ring, with its header; and how much of it is certainly used when there is no room for another. */
 #define RECORD_BYTES(size) (((size) + 8 + 7) & ~7UL)
@@ -37,7 +38,7 @@ struct followed {
 	struct translator t; /* of t.link, which is &link */
 	__u32 listen_id;     /* of the map by which we know it over reconfigurations */
 	struct listener listener;
-	bool open;
+	bool open;	   /* or it has gone, or cannot be followed */
 	size_t taken;	   /* bytes of the ring, ever */
 	__u64 lost;	   /* records, of which is to be told */
 	size_t lost_after; /* when so much has been taken: what was in the ring when they were lost */
@@ -47,14 +48,15 @@ struct follow {
 	struct nl *nl;
 	const struct options *o;
 	enum nat64_ring ring;
-	struct followed *list;
+	bool all;     /* also those that come later */
+	__u64 looked; /* when they were looked for */
+	struct followed **list;
 	size_t n;
 	struct pollfd *poll; /* signals, stdout, and the rings */
 	FILE *mem;	     /* lines to be written */
 	char *text;
 	size_t size;
 	size_t written; /* of them */
-	int err;
 };
 
 struct time_text time_text(__u64 boot)
@@ -137,7 +139,7 @@ static bool take_records(struct followed *d)
 	if (lost && !d->lost)
 		d->lost_after = d->taken + RING_FULL;
 	d->lost += lost;
-	all = ring_buffer__consume(d->listener.ring) >= 0;
+	all = ring_buffer__consume(d->listener.buffer) >= 0;
 	if (d->lost && all)
 		tell_lost(d);
 	return all;
@@ -159,39 +161,108 @@ static void followed_close(struct followed *d)
 	translator_close(&d->t);
 }
 
-/* Starts to listen to d->t. */
-static int listen_to(struct followed *d)
+/* Of a translator that came while we were there: the mappings that it had before we noticed. */
+static int tell_mapping(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct followed *d = data;
+	enum mapping_kind kind = mapping_kind(m, &d->t.cfg, boottime());
+	struct nat64_event e = { .kind = NAT64_EVENT_CREATED,
+				 .time = m->created,
+				 .v4 = translator_address(&d->t, index).addr,
+				 .v6 = m->v6 };
+	struct out out;
+
+	if ((kind != MAPPING_LIVE && kind != MAPPING_EXPIRED) || m->created >= d->listener.since)
+		return 0;
+	out_begin(&out, d->follow->mem, d->follow->o->json);
+	monitor_print(&out, d->link.name, &e, "");
+	return out_end(&out);
+}
+
+static int listener_start(struct followed *d)
 {
 	struct follow *f = d->follow;
+	const char *what = f->ring == NAT64_EVENTS ? "--monitor" : "--trace";
+	int err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter, take_record, d);
+
+	d->taken = d->lost = 0;
+	if (err == -EPROTO)
+		return msg_fail(err, "%s: the translator that is loaded is of another version of nat64 (load it again)",
+				d->link.name);
+	if (err == -EBUSY)
+		return msg_fail(err, "%s: %d times nat64 %s is listening, and no more can", d->link.name,
+				NAT64_LISTENERS, what);
+	return err ? msg_fail(err, "%s: cannot listen: %s", d->link.name, strerror(-err)) : 0;
+}
+
+/* Starts to listen to d->t; late: it came while we were there. */
+static int listen_to(struct followed *d, bool late)
+{
 	int err;
 
 	d->listen_id = map_id(d->t.maps.listen);
-	if (d->t.maps.listen < 0 || d->t.maps.events < 0 || d->t.maps.packets < 0)
-		return msg_fail(-EPROTO,
-				"%s: the translator that is loaded is of another version of nat64 (load it again)",
-				d->link.name);
 	d->open = true;
-	err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter, take_record, d);
-	if (err == -EBUSY)
-		return msg_fail(err, "%s: another nat64 %s is listening, and only one can", d->link.name,
-				f->ring == NAT64_EVENTS ? "--monitor" : "--trace");
-	return err ? msg_fail(err, "%s: cannot listen: %s", d->link.name, strerror(-err)) : 0;
+	err = listener_start(d);
+	if (!err && late && d->follow->ring == NAT64_EVENTS) {
+		err = mappings_walk(d->t.maps.mappings, tell_mapping, d);
+		if (err)
+			msg_fail(err, "%s: cannot read its mappings: %s", d->link.name, strerror(-err));
+	}
+	return err;
+}
+
+/* Is that an error which is not about one translator? */
+static bool is_fatal(int err)
+{
+	return err == -EPERM || err == -ENOMEM || err == -EMFILE;
+}
+
+static struct followed *find_followed(const struct follow *f, unsigned int index)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (f->list[i]->link.index == index)
+			return f->list[i];
+	return NULL;
+}
+
+/* A place in the list, of a link that has none. */
+static struct followed *add_followed(struct follow *f, const struct link *link)
+{
+	struct followed **list, *d;
+	struct pollfd *poll;
+
+	list = realloc(f->list, (f->n + 1) * sizeof(*list));
+	if (!list)
+		return NULL;
+	f->list = list;
+	poll = realloc(f->poll, (f->n + 1 + FIXED_POLLS) * sizeof(*poll));
+	if (!poll)
+		return NULL;
+	f->poll = poll;
+	d = malloc(sizeof(*d));
+	if (!d)
+		return NULL;
+	*d = (struct followed){ .follow = f, .link = *link, .t.maps = LOADED_NONE };
+	f->list[f->n++] = d;
+	return d;
 }
 
 /* Adds the translator of a link; must: it is an error if it has none. */
 static int follow_add(struct follow *f, const struct link *link, bool must)
 {
-	struct followed *d = &f->list[f->n];
+	struct followed *d = add_followed(f, link);
 	int err;
 
-	*d = (struct followed){ .follow = f, .link = *link };
+	if (!d)
+		return msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	err = must ? translator_open(f->nl, &d->link, &d->t) : translator_try(f->nl, &d->link, &d->t);
 	if (err == -ENOENT && !must) {
 		translator_close(&d->t);
+		free(d);
+		f->n--;
 		return 0;
 	}
-	f->n++;
-	return err ? err : listen_to(d);
+	return err ? err : listen_to(d, false);
 }
 
 static int follow_start(struct follow *f, const struct link *link)
@@ -205,17 +276,82 @@ static int follow_start(struct follow *f, const struct link *link)
 		if (err)
 			return msg_fail(err, "cannot list the interfaces: %s", nl_error(f->nl, err));
 	}
-	f->list = calloc(n ? n : 1, sizeof(*f->list));
-	f->poll = calloc(n + FIXED_POLLS, sizeof(*f->poll));
+	f->all = !link;
+	f->looked = boottime();
+	f->poll = calloc(FIXED_POLLS, sizeof(*f->poll));
 	f->mem = open_memstream(&f->text, &f->size);
-	if (!f->list || !f->poll || !f->mem)
+	if (!f->poll || !f->mem)
 		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	for (size_t i = 0; !err && i < n; i++)
 		err = follow_add(f, link ? link : &links[i], link);
 	if (!err && !f->n)
-		err = msg_fail(-ENOENT, "no translator is loaded");
+		msg_note("no translator is loaded; waiting for one");
 	free(links);
 	return err;
+}
+
+/* The translator that has come to an interface, if one has; not one of which it was said already that it cannot be followed.
+ * One that has but one of its programs is about to come, or to go. */
+static int look_at(struct follow *f, const struct link *link)
+{
+	struct followed *d = find_followed(f, link->index);
+	struct tc_hook hook[NAT64_WAYS];
+	int err = 0;
+
+	if (d && d->open)
+		return 0;
+	for (int way = 0; !err && way < NAT64_WAYS; way++)
+		err = tc_hook_find(f->nl, &(struct tc_place){ link, way, link->index }, &hook[way]);
+	if (err || !hook[NAT64_6TO4].ours || !hook[NAT64_4TO6].ours)
+		return 0;
+	if (d && hook[NAT64_6TO4].prog_id == d->t.hook[NAT64_6TO4].prog_id)
+		return 0;
+	d = d ? d : add_followed(f, link);
+	if (!d)
+		return msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	d->link = *link;
+	err = translator_try(f->nl, &d->link, &d->t);
+	return err == -ENOENT ? 0 : err ? err : listen_to(d, true);
+}
+
+/* What is not followed any more, on interfaces that are gone. */
+static void forget_gone(struct follow *f, const struct link *links, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < f->n; i++) {
+		struct followed *d = f->list[i];
+		bool there = d->open;
+
+		for (size_t k = 0; !there && k < n; k++)
+			there = links[k].index == d->link.index;
+		if (there)
+			f->list[kept++] = d;
+		else
+			free(d);
+	}
+	f->n = kept;
+}
+
+static int look_for_new(struct follow *f)
+{
+	struct link *links;
+	size_t n;
+	int err = link_list(f->nl, &links, &n);
+
+	if (err)
+		return msg_fail(err, "cannot list the interfaces: %s", nl_error(f->nl, err));
+	forget_gone(f, links, n);
+	for (size_t i = 0; !is_fatal(err) && i < n; i++) {
+		struct followed *d;
+
+		err = look_at(f, &links[i]);
+		d = err ? find_followed(f, links[i].index) : NULL;
+		if (d)
+			followed_close(d);
+	}
+	free(links);
+	return is_fatal(err) ? err : 0;
 }
 
 /* The translator has been unloaded, with its interface perhaps. */
@@ -243,7 +379,7 @@ static int replaced(struct followed *d)
 		take_records(d);
 		followed_close(d);
 		d->t = t;
-		return listen_to(d);
+		return listen_to(d, true);
 	}
 	translator_close(&t);
 	return err;
@@ -271,13 +407,33 @@ static int look_after(struct followed *d)
 	if (err || !d->open)
 		return err;
 	err = listener_renew(&d->listener, &gap);
-	if (err)
-		return msg_fail(err, "%s: was stopped for too long, and somebody else is listening now", d->link.name);
-	if (gap) {
+	if (err || gap)
 		take_records(d);
-		print_own(d, "lost", "seconds", " all of %llu s", gap / NS_PER_SEC + 1);
+	if (err) { /* stopped for so long that somebody else has taken its place */
+		listener_close(&d->listener);
+		err = listener_start(d);
 	}
-	return 0;
+	if (!err && gap)
+		print_own(d, "lost", "seconds", " all of %llu s", gap / NS_PER_SEC + 1);
+	return err;
+}
+
+/* All translators, now and then */
+static int look_after_all(struct follow *f)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < f->n; i++) {
+		err = f->list[i]->open ? look_after(f->list[i]) : 0;
+		if (err && f->all && !is_fatal(err)) {
+			followed_close(f->list[i]);
+			err = 0;
+		}
+	}
+	if (err || !f->all || boottime() < f->looked + LOOK)
+		return err;
+	f->looked = boottime();
+	return look_for_new(f);
 }
 
 /* Writes as much as certainly does not block. */
@@ -307,8 +463,8 @@ static int follow_turn(struct follow *f, __u64 *tick)
 
 	out->events = f->size ? POLLOUT : 0;
 	for (size_t i = 0; i < f->n; i++) {
-		rings[i].fd = f->list[i].open && f->size < ENOUGH ? ring_buffer__epoll_fd(f->list[i].listener.ring)
-								  : -1;
+		rings[i].fd = f->list[i]->open && f->size < ENOUGH ? ring_buffer__epoll_fd(f->list[i]->listener.buffer)
+								   : -1;
 		rings[i].events = POLLIN;
 	}
 	if (poll(f->poll, f->n + FIXED_POLLS, now < next ? (int)((next - now) / 1000000 + 1) : 0) < 0)
@@ -325,15 +481,14 @@ static int follow_turn(struct follow *f, __u64 *tick)
 		return err == -EPIPE ? 1 : msg_fail(err, "cannot write: %s", strerror(-err));
 	for (size_t i = 0; i < f->n && f->size < ENOUGH; i++)
 		if (rings[i].revents)
-			take_records(&f->list[i]);
+			take_records(f->list[i]);
 	if (boottime() >= next) {
 		*tick = boottime();
-		for (size_t i = 0; !err && i < f->n; i++)
-			err = f->list[i].open ? look_after(&f->list[i]) : 0;
+		err = look_after_all(f);
 	}
 	for (size_t i = 0; i < f->n; i++)
-		any |= f->list[i].open;
-	return err ? err : any ? 0 : -ENOENT;
+		any |= f->list[i]->open;
+	return err ? err : any || f->all ? 0 : -ENOENT;
 }
 
 /* Writes what there is, as long as the reader takes it at once. */
@@ -345,14 +500,16 @@ static void follow_end(struct follow *f)
 	while (more) {
 		more = false;
 		for (size_t i = 0; i < f->n; i++)
-			if (f->list[i].open)
-				more |= f->size >= ENOUGH || !take_records(&f->list[i]);
+			if (f->list[i]->open)
+				more |= f->size >= ENOUGH || !take_records(f->list[i]);
 		while (f->size && poll(&out, 1, TICK) == 1 && !write_some(f))
 			;
 		more &= !f->size;
 	}
-	for (size_t i = 0; i < f->n; i++)
-		followed_close(&f->list[i]);
+	for (size_t i = 0; i < f->n; i++) {
+		followed_close(f->list[i]);
+		free(f->list[i]);
+	}
 	if (f->mem)
 		fclose(f->mem);
 	free(f->text);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* listen.h - listening to a translator that is loaded: the lease and the ring buffer of struct nat64_listen */
+/* listen.h - listening to a translator that is loaded: the leases and ring buffers of struct nat64_listen */
 #ifndef NAT64_USER_LISTEN_H
 #define NAT64_USER_LISTEN_H
 
@@ -7,24 +7,31 @@
 
 #include "load.h"
 
-/* The map "listen" in our memory, or NULL with errno. */
+/* The map "listen" in our memory, or NULL with errno; EPROTO: it is of another version. */
 struct nat64_listen *listen_map(const struct loaded *maps);
 void listen_unmap(struct nat64_listen *page);
 
-/* Is there a listener, and alive? */
-bool listen_is_taken(const struct nat64_listen *page, enum nat64_ring ring);
+/* Is there a listener in this place, and alive? */
+bool listen_is_taken(const struct nat64_listen *page, enum nat64_ring ring, __u32 place);
+
+/* Its ring: a descriptor, or a negative errno. */
+int listen_ring(const struct loaded *maps, enum nat64_ring ring, __u32 place);
 
 struct listener {
 	struct nat64_listen *page;
-	struct ring_buffer *ring;
+	struct nat64_ear *ear;
 	struct nat64_lease *lease;
+	struct ring_buffer *buffer;
+	int rings; /* the map; not ours to close */
+	__u32 place;
+	int ring;
 	__u64 until; /* as we wrote it into the lease */
 	__u64 since; /* what happened before is none of our business */
 	__u64 lost;  /* of lease->lost, what we know of */
 };
 
-/* Takes the lease, with the filter (for packets), and opens the ring, of which cb gets the records. 0, -EBUSY: somebody else
- * listens, or another negative errno. listener_close() in any case. */
+/* Takes a lease, with the filter (for packets), and opens a ring, of which cb gets the records. 0, -EBUSY: so many others
+ * listen, or another negative errno. listener_close() in any case, while maps are open. */
 int listener_open(struct listener *l, const struct loaded *maps, enum nat64_ring ring,
 		  const struct nat64_filter *filter, ring_buffer_sample_fn cb, void *data);
 void listener_close(struct listener *l);

@@ -24,13 +24,21 @@ struct told {
 	const char *why;
 };
 
+static bool is_any(const struct nat64_listen *page)
+{
+	for (__u32 place = 0; place < NAT64_LISTENERS; place++)
+		if (listen_is_taken(page, NAT64_EVENTS, place))
+			return true;
+	return false;
+}
+
 bool tell_wanted(const struct loaded *maps)
 {
-	struct nat64_listen *page = maps->listen < 0 ? NULL : listen_map(maps);
-	bool taken = page && listen_is_taken(page, NAT64_EVENTS);
+	struct nat64_listen *page = listen_map(maps);
+	bool wanted = page && is_any(page);
 
 	listen_unmap(page);
-	return taken;
+	return wanted;
 }
 
 void tells_add(struct tells *t, enum nat64_event_kind kind, __be32 v4, const union nat64_v6 *v6, bool is_static,
@@ -98,24 +106,39 @@ void tells_free(struct tells *t)
 	*t = (struct tells){ 0 };
 }
 
-void tells_send(struct tells *t, const struct loaded *maps)
+/* Tells one listener of them all. */
+static void send_all(const struct tells *t, int ring, struct nat64_lease *lease, int *patience)
 {
 	const struct timespec millisecond = { .tv_nsec = 1000000 };
-	struct nat64_listen *page = t->n ? listen_map(maps) : NULL;
-	int program = page ? load_program(maps->events) : -1, patience = PATIENCE;
+	int program = load_program(ring);
 
-	for (size_t i = 0; page && i < t->n; i++) {
+	for (size_t i = 0; i < t->n; i++) {
 		bool sent = program >= 0 && send_one(program, &t->list[i]);
 
-		for (; !sent && program >= 0 && patience > 0; patience--) {
+		for (; !sent && program >= 0 && *patience > 0; --*patience) {
 			nanosleep(&millisecond, NULL);
 			sent = send_one(program, &t->list[i]);
 		}
 		if (!sent)
-			__atomic_fetch_add(&page->lease[NAT64_EVENTS].lost, 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add(&lease->lost, 1, __ATOMIC_RELAXED);
 	}
 	if (program >= 0)
 		close(program);
+}
+
+void tells_send(struct tells *t, const struct loaded *maps)
+{
+	struct nat64_listen *page = t->n ? listen_map(maps) : NULL;
+	int patience = PATIENCE;
+
+	for (__u32 place = 0; page && place < NAT64_LISTENERS; place++) {
+		int ring = listen_is_taken(page, NAT64_EVENTS, place) ? listen_ring(maps, NAT64_EVENTS, place) : -1;
+
+		if (ring < 0)
+			continue;
+		send_all(t, ring, &page->lease[NAT64_EVENTS][place], &patience);
+		close(ring);
+	}
 	listen_unmap(page);
 	tells_free(t);
 }
