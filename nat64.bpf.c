@@ -49,6 +49,7 @@ const volatile struct nat64_config cfg;
 #include "headers/out.h"
 #include "headers/frag.h"
 #include "headers/fast.h"
+#include "headers/edit.h"
 
 /* The last thing done with a packet of ours. */
 static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int verdict, const struct pkt *p)
@@ -163,6 +164,19 @@ int nat64_fast(struct __sk_buff *skb)
 	pkt_begin(&p);
 	verdict = translate_fast46(skb, &p, &usual);
 	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
+}
+
+/* Attached to nothing: userspace runs it, once for each entry of "edits". */
+SEC("tc")
+int nat64_edit(struct __sk_buff *skb)
+{
+	__u32 i = skb->cb[0];
+	struct nat64_edit *e = bpf_map_lookup_elem(&edits, &i);
+
+	skb->cb[0] = i + 1;
+	if (e)
+		e->done = edit(e);
+	return TC_ACT_OK;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -16,10 +16,10 @@
 #define NAT64_PROG_6TO4	  "nat64_6to4" /* tc ingress */
 #define NAT64_PROG_4TO6	  "nat64_4to6" /* tc egress */
 #define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
+#define NAT64_PROG_EDIT	  "nat64_edit" /* changes mappings for userspace; attached to nothing */
 
-/* Layout version of the state maps (mappings, by_v6, pool, stats). They outlive the programs at a
- * reconfiguration; state of another version is not taken over. */
-#define NAT64_STATE_VERSION 2
+/* Layout version of the state maps (mappings, by_v6, pool, order). They outlive the programs at a reconfiguration. */
+#define NAT64_STATE_VERSION 3
 
 /* The limits that both sides rely on. */
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
@@ -69,6 +69,8 @@ struct nat64_config {
 	__u8 pad[2];
 	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
 			     * to be seen; for programs that cannot find it themselves */
+	__u32 epoch_shift; /* see struct nat64_node */
+	__u8 pad2[4];
 };
 
 /* The next hop of an IPv6 host. */
@@ -85,7 +87,7 @@ struct nat64_hop {
  * people: CLOCK_BOOTTIME in nanoseconds. */
 struct nat64_mapping {
 	struct bpf_spin_lock lock;
-	__u32 pad;
+	__u32 epoch;	   /* of .tick, when it got its place in "order" */
 	union nat64_v6 v6; /* the owner */
 	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
 	struct nat64_hop hop;
@@ -99,18 +101,60 @@ struct nat64_mapping {
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
 
-/* State map "pool": array of one: where to look for an address that is free. Only new mappings come here. */
+/* State map "pool": array of one: whose state this is, and the lock of "order". */
 struct nat64_pool {
-	struct bpf_spin_lock lock; /* for hand, left, oldest, full_oldest */
-	__u32 hand;		   /* the clock hand: next index to look at */
-	__u32 left;		   /* how many to look at until this round has seen them all */
-	__u32 version;		   /* NAT64_STATE_VERSION, set by userspace */
-	__u64 oldest;		   /* the smallest tick that this round saw */
-	__u64 full_oldest;	   /* after a round that found nothing free, its .oldest: nothing can be free until
-					 * that one has expired. 0: look. Whoever frees a mapping from outside sets 0. */
-	__be32 v4_prefix;	   /* whose state this is, set by userspace */
+	struct bpf_spin_lock lock;
+	__u32 version;	  /* NAT64_STATE_VERSION, as all of this but the lock set by userspace */
+	__be32 v4_prefix; /* of the mappings */
 	__u32 v4_len;
 };
+
+/* State map "order": array, two circular lists of all addresses that are given out: those that are free, and those that
+ * have an owner, in the order of its last packet. A node for each index of "mappings", and two behind them for where the
+ * lists begin and end. An address that is not given out is a list of its own: .next and .prev are its own index.
+ *
+ * Nodes change places under the lock of "pool". To write three nodes for each packet would cost too much. A host goes to
+ * the end of the list with its first packet of an epoch, 2^cfg.epoch_shift jiffies: so what is behind another in the
+ * list may have been silent for longer, but not by more than an epoch. */
+struct nat64_node {
+	__u32 next;
+	__u32 prev;
+};
+
+#define NAT64_NODES	      2
+#define NAT64_FREE(addresses) (addresses)
+#define NAT64_USED(addresses) ((addresses) + 1)
+
+/* A change of one mapping that userspace asks for: map "edits" of the program nat64_edit, which does with each run what
+ * the next entry says, as the programs of the packets do it, while these go on. */
+enum nat64_edit_how {
+	NAT64_EDIT_TAKE_OUT, /* of its list: it is given out no more */
+	NAT64_EDIT_SET,	     /* if the owner is still .was: .v6 and the rest, at its place in the lists */
+	NAT64_EDIT_CLAIM,    /* the same, but only if a new host might get the address, and .v6 has none */
+	NAT64_EDIT_PLACE,    /* nothing changes but its place in the lists */
+};
+
+enum nat64_edit_done {
+	NAT64_DONE_NOT,
+	NAT64_DONE,
+	NAT64_DONE_LAST, /* but its place is the last one: that of .before has changed meanwhile */
+};
+
+struct nat64_edit {
+	__u32 index;
+	__u32 how;
+	union nat64_v6 was;
+	union nat64_v6 v6; /* all zero: none */
+	__u64 tick;
+	__u64 last_seen;
+	__u64 created;
+	__u32 before; /* with an owner that is not static: the node that comes behind it */
+	__u32 epoch;  /* of that node's mapping, as it was when .before was chosen */
+	__u32 done;   /* enum nat64_edit_done, written by the program */
+	__u32 pad;
+};
+
+#define NAT64_EDITS 1024
 
 /* Map "allowed": LPM trie, one entry for each -a prefix, value unused (1). Configuration: made anew each load. */
 struct nat64_lpm6 {

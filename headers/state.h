@@ -3,9 +3,13 @@
  *
  *	by_v6:    IPv6 address -> index            (hash)
  *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
+ *	order:    the addresses that are free, and those in use by the time of the last packet (lists in an array)
  *	guesses:  a few bits of an IPv6 address -> index (array)
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *	static_hops: IPv4 address -> next hop of the host that has it by static4 (array, a few bits of the address)
+ *
+ * A new host gets the first address of those that are free; or else the first of those in use, that of the host which has
+ * been silent for the longest, if its time is up. If not, no other's is, and the pool is full.
  *
  * An entry of `mappings` is free (tick 0), live, or expired. It changes its owner only under its lock, and only when it
  * is free or has been expired for a second: so readers need no lock, they look at tick first. Whoever takes
@@ -21,7 +25,8 @@
 #include "event.h"
 
 #define SECOND 1000000000ULL
-#define LOOK   64 /* entries that one packet may look at in search of a free one */
+#define TRIES  16 /* to get an address, or a place in a list, before other CPUs do */
+#define ASTRAY 8  /* mappings that a packet may find where they no longer belong, before one that belongs there */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -50,6 +55,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct nat64_pool);
 } pool SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* set when loaded: NAT64_NODES more than mappings has */
+	__type(key, __u32);
+	__type(value, struct nat64_node);
+} order SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, NAT64_EDITS);
+	__type(key, __u32);
+	__type(value, struct nat64_edit);
+} edits SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -95,7 +116,7 @@ struct {
 struct request {
 	union nat64_v6 v6;
 	__u32 index;
-	__u32 full;	    /* 1: the pool has just been found to be full */
+	__u32 pad;
 	union nat64_v6 old; /* the owner before, all zero if none, */
 	__u64 seen;	    /* and when it, or the owner that is revived, was last seen */
 };
@@ -125,10 +146,90 @@ static __always_inline bool is_free(__u64 tick, __u64 now)
 	return !tick || expired(tick, now, cfg.hz);
 }
 
+/* Times are compared by their difference: that of a host which was silent for longer than this machine has been up, and
+ * whose mapping was restored, is below zero. */
+static __always_inline bool is_before(__u64 tick, __u64 now)
+{
+	return (__s64)(now - tick) > 0;
+}
+
 /* Is what was done at `tick` good for a while yet? */
 static __always_inline bool is_fresh(__u64 tick, __u64 now)
 {
 	return now - tick < cfg.fresh;
+}
+
+#define ADDRESSES (1U << (32 - cfg.v4_len))
+
+static __always_inline __u32 epoch(__u64 tick)
+{
+	return tick >> (cfg.epoch_shift & 63);
+}
+
+static __always_inline struct nat64_node *node_at(__u32 i)
+{
+	return bpf_map_lookup_elem(&order, &i);
+}
+
+enum {
+	MOVED,
+	MOVE_AGAIN, /* another CPU has changed a neighbour */
+	MOVE_NOT,   /* the node is in no list, or it does not belong there */
+};
+
+/* Puts the node `i` before the node `to`. One that is in no list stays where it is, unless `alone`. If `e` says so, `to`
+ * is a mapping's node which has the epoch e->epoch, and that of `i` is not a later one. No look-up is possible under a
+ * lock: so the neighbours are looked up before, and under the lock they must still be such. */
+static __always_inline int move_node(__u32 i, __u32 to, bool alone, const struct nat64_edit *e)
+{
+	struct nat64_node *node = node_at(i), *behind = node_at(to), *prev, *next, *before;
+	const struct nat64_mapping *mine, *m;
+	struct nat64_pool *lists;
+	__u32 zero = 0;
+	bool same;
+
+	if (!node || !behind || i == to)
+		return MOVE_NOT;
+	prev = node_at(READ_ONCE(node->prev));
+	next = node_at(READ_ONCE(node->next));
+	before = node_at(READ_ONCE(behind->prev));
+	if (!prev || !next || !before || (next == node && !alone))
+		return MOVE_NOT;
+	if (e) {
+		mine = bpf_map_lookup_elem(&mappings, &i);
+		m = bpf_map_lookup_elem(&mappings, &to);
+		if (mine && m && (READ_ONCE(m->epoch) != e->epoch || (__s32)(READ_ONCE(mine->epoch) - e->epoch) > 0))
+			return MOVE_NOT;
+	}
+	lists = bpf_map_lookup_elem(&pool, &zero);
+	if (!lists)
+		return MOVE_NOT;
+	bpf_spin_lock(&lists->lock);
+	same = prev->next == i && next->prev == i && before->next == to;
+	if (same && before != node) {
+		prev->next = node->next;
+		next->prev = node->prev;
+		before->next = i;
+		node->prev = behind->prev;
+		node->next = to;
+		behind->prev = i;
+	}
+	bpf_spin_unlock(&lists->lock);
+	return same ? MOVED : MOVE_AGAIN;
+}
+
+/* Puts the node `i`, if it is in a list, to the end of the list `list`. A global function, see live_mapping. */
+__noinline int move_last(__u32 i, __u32 list)
+{
+	return move_node(i, list, false, NULL);
+}
+
+/* The owner of mapping `m` has sent something, now, and for the first time since `m` got its place in the list. */
+static __always_inline void place_again(struct nat64_mapping *m, __u32 i, __u64 now)
+{
+	WRITE_ONCE(m->epoch, epoch(now));
+	if (move_last(i, NAT64_USED(ADDRESSES)) == MOVE_AGAIN)
+		WRITE_ONCE(m->epoch, epoch(now) - 1); /* its next packet tries again */
 }
 
 /* `n` bits, 0 to 32, of an IPv6 address from bit `at` on, at + n <= 128. */
@@ -277,6 +378,7 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 		WRITE_ONCE(m->v6.d[1], v6->d[1]);
 		m->hop.tick = 0;
 		m->created = m->last_seen = clock;
+		m->epoch = epoch(now);
 		WRITE_ONCE(m->tick, now); /* last: makes it live for readers */
 	}
 	bpf_spin_unlock(&m->lock);
@@ -284,73 +386,85 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 }
 
 /* Gives entry `m` back that `v6` has claimed and cannot keep. */
-static __always_inline void release(struct nat64_mapping *m, const union nat64_v6 *v6)
+static __always_inline void release(struct nat64_mapping *m, __u32 index, const union nat64_v6 *v6)
 {
+	__u32 try;
+	bool mine;
+
 	bpf_spin_lock(&m->lock);
-	if (v6_same(&m->v6, v6)) {
+	mine = v6_same(&m->v6, v6);
+	if (mine) {
 		WRITE_ONCE(m->tick, 0);
 		m->v6.d[0] = 0;
 		m->v6.d[1] = 0;
+		m->created = m->last_seen = 0;
 	}
 	bpf_spin_unlock(&m->lock);
+	for (try = 0; mine && try < TRIES; try++)
+		if (move_last(index, NAT64_FREE(ADDRESSES)) != MOVE_AGAIN)
+			break;
 }
 
-/* Takes an address from the pool for `v6`: looks at LOOK entries from the clock hand on. A round of the hand over all
- * entries that finds none free leaves the time of the next expiry in full_oldest, and until then a full pool costs
- * one comparison. NAT64_DROP_POOL_FULL also while a round is under way. */
-static __always_inline int take_address(const union nat64_v6 *v6, __u64 now, __u32 *index, struct request *r)
+/* The address that is the next to get a new owner: one that is free, or else that of the host that has been silent for the
+ * longest, if its time is up. NAT64_DROP_POOL_FULL: there is none. */
+static __always_inline int next_address(__u64 now, __u32 *index)
 {
-	__u32 zero = 0, size = 1U << (32 - cfg.v4_len), start, i, n;
-	struct nat64_pool *p = bpf_map_lookup_elem(&pool, &zero);
-	__u64 oldest = ~0ULL, full;
+	const struct nat64_node *node = node_at(NAT64_FREE(ADDRESSES));
+	const struct nat64_mapping *m;
+	__u32 i, n;
+	__u64 tick;
 
-	if (!p)
+	if (!node)
 		return NAT64_DROP_NO_MEMORY;
-	full = READ_ONCE(p->full_oldest);
-	if (full && !is_free(full, now))
-		return NAT64_DROP_POOL_FULL;
-	start = READ_ONCE(p->hand) & (size - 1);
-	for (n = 0; n < LOOK; n++) {
-		struct nat64_mapping *m;
-		__u64 tick;
-
-		i = (start + n) & (size - 1);
-		if (cfg.v4_len < 31 && (!i || i == size - 1))
-			continue; /* the network's own address and its broadcast address */
+	*index = READ_ONCE(node->next);
+	if (*index < ADDRESSES)
+		return NAT64_PASS;
+	node = node_at(NAT64_USED(ADDRESSES));
+	for (n = 0; n < ASTRAY; n++) {
+		if (!node)
+			return NAT64_DROP_NO_MEMORY;
+		i = READ_ONCE(node->next);
+		if (i >= ADDRESSES) /* the end of the list */
+			break;
+		node = node_at(i);
 		m = bpf_map_lookup_elem(&mappings, &i);
 		if (!m)
 			return NAT64_DROP_NO_MEMORY;
 		tick = READ_ONCE(m->tick);
-		if (!is_free(tick, now)) {
-			oldest = tick < oldest ? tick : oldest;
-			continue;
-		}
-		if (!claim(m, v6, now, r))
-			continue;
 		*index = i;
-		bpf_spin_lock(&p->lock);
-		p->hand = i + 1;
-		p->left = size;
-		p->oldest = ~0ULL;
-		p->full_oldest = 0;
-		bpf_spin_unlock(&p->lock);
-		return NAT64_PASS;
+		if (is_free(tick, now))
+			return NAT64_PASS;
+		if (epoch(tick) == READ_ONCE(m->epoch)) /* so all behind it are as young */
+			break;
 	}
-	bpf_spin_lock(&p->lock);
-	if ((p->hand & (size - 1)) == start) { /* else another CPU has looked at the same entries */
-		p->hand = start + LOOK;
-		p->oldest = oldest < p->oldest ? oldest : p->oldest;
-		if (p->left > LOOK) {
-			p->left -= LOOK;
-		} else {
-			p->full_oldest = p->oldest;
-			r->full = 1;
-			p->left = size;
-			p->oldest = ~0ULL;
+	return NAT64_DROP_POOL_FULL;
+}
+
+/* Takes an address from the pool for the host in `request`. A global function, see live_mapping. */
+__noinline int take_address(struct __sk_buff *skb)
+{
+	__u32 zero = 0, index, try;
+	struct request *r = bpf_map_lookup_elem(&request, &zero);
+	__u64 now = bpf_jiffies64();
+	struct nat64_mapping *m;
+
+	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
+	if (!r)
+		return NAT64_DROP_NO_MEMORY;
+	for (try = 0; try < TRIES; try++) {
+		TRY(next_address(now, &index));
+		/* Whatever becomes of it, it is not the next one any more. */
+		if (move_last(index, NAT64_USED(ADDRESSES)) != MOVED)
+			continue;
+		m = bpf_map_lookup_elem(&mappings, &index);
+		if (!m)
+			return NAT64_DROP_NO_MEMORY;
+		if (claim(m, &r->v6, now, r)) {
+			r->index = index;
+			return NAT64_PASS;
 		}
 	}
-	bpf_spin_unlock(&p->lock);
-	return NAT64_DROP_POOL_FULL;
+	return NAT64_DROP_MAPPING_BUSY;
 }
 
 /* Tells a listener of what has happened to the host in `request`. */
@@ -390,6 +504,8 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 		WRITE_ONCE(m->tick, now);
 	}
 	bpf_spin_unlock(&m->lock);
+	if (still)
+		place_again(m, r->index, now);
 	if (dead)
 		tell(skb, NAT64_EVENT_REVIVED);
 	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
@@ -416,14 +532,13 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	m = owned_by(&r->v6, &r->index, &tick);
 	if (m)
 		return revive(skb, m, r);
-	r->full = 0;
-	verdict = take_address(&r->v6, bpf_jiffies64(), &mine, r);
+	verdict = take_address(skb);
 	if (verdict != NAT64_PASS) {
-		if (r->full && may_tell_exhausted())
+		if (verdict == NAT64_DROP_POOL_FULL && may_tell_exhausted())
 			tell(skb, NAT64_EVENT_EXHAUSTED);
 		return verdict;
 	}
-	r->index = mine;
+	mine = r->index;
 	if (r->old.d[0] | r->old.d[1]) {
 		i = bpf_map_lookup_elem(&by_v6, &r->old);
 		if (i && *i == mine)
@@ -438,7 +553,7 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away. */
 	m = bpf_map_lookup_elem(&mappings, &mine);
 	if (m)
-		release(m, &r->v6);
+		release(m, mine, &r->v6);
 	return owned_by(&r->v6, &r->index, &tick) ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
@@ -479,9 +594,11 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 		if (is_fresh(tick, now))
 			return NAT64_PASS;
 		if (tick && !expired(tick, now, 0)) {
-			if (tick < now) { /* not static, and not written by another CPU meanwhile */
+			if (is_before(tick, now)) { /* not static, and not written by another CPU meanwhile */
 				WRITE_ONCE(m->last_seen, bpf_ktime_get_boot_ns());
 				WRITE_ONCE(m->tick, now);
+				if (READ_ONCE(m->epoch) != epoch(now))
+					place_again(m, index, now);
 			}
 			return NAT64_PASS;
 		}

@@ -288,7 +288,7 @@ class Translator:
         if link['link_type'] == 'ether':        # so that the kernel takes the packets for ours
             mac = bytes.fromhex(link['address'].replace(':', ''))
             self.ETH6, self.ETH4 = mac + self.ETH6[6:], mac + self.ETH4[6:]
-        self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 32)[0]
+        self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 8)[0]
         self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
 
     def _programs(self):
@@ -301,7 +301,7 @@ class Translator:
         return Prog(ids['nat64_6to4']), Prog(ids['nat64_4to6'])
 
     def _v4_len(self):
-        return struct.unpack_from('=I', self.maps['pool'].lookup(bytes(4)), 36)[0]
+        return struct.unpack_from('=I', self.maps['pool'].lookup(bytes(4)), 12)[0]
 
     def __enter__(self):
         return self

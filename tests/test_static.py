@@ -201,7 +201,7 @@ def test_dynamic_mapping_in_the_way(gw):
         assert to4(t, address(2)) == '10.0.1.200' and to6(t, '10.0.1.200') == address(2)
         assert to6(t, second) is None
         assert to4(t, address(3)) == third and to6(t, third) == address(3)
-        assert to4(t, address(1)) not in (None, first, second, third)       # the hand has moved on
+        assert to4(t, address(1)) not in (None, first, second, third)       # those that were free before come first
         assert speak(t, 4) not in (None, first, third, '10.0.1.200')
         table = {row['v4']: row['v6'] for row in mappings(gw) if '/' not in row['v4']}
         assert len(set(table.values())) == len(table)

@@ -17,9 +17,9 @@
 #define LOG_STATES 2 /* BPF_LOG_LEVEL2, kernel/bpf/verifier.c: what it knows before each instruction */
 #define LOG_STATS  4 /* BPF_LOG_STATS: only the summary */
 #define LOG_SIZE   (64 * 1024 * 1024)
-#define PROGRAMS   3
+#define PROGRAMS   4
 
-static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6, NAT64_PROG_FAST };
+static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6, NAT64_PROG_FAST, NAT64_PROG_EDIT };
 
 static int print(enum libbpf_print_level level, const char *format, va_list args)
 {
@@ -40,6 +40,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all, bool device)
 		.timeout = 7200 * 250,
 		.hz = 250,
 		.fresh = 250,
+		.epoch_shift = 13,
 		.lowest_ipv6_mtu = 1280,
 		.cut_mtu = 1280,
 		.icmp_src = be32_from(0xc0000008),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* load.c - the BPF programs and their maps */
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdio.h>
@@ -42,7 +43,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
+const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
 
 /* Where the descriptors of maps belong, by their names */
 static const struct slot {
@@ -54,7 +55,7 @@ static const struct slot {
 	{ "allowed", offsetof(struct loaded, allowed) },   { "static6", offsetof(struct loaded, static6) },
 	{ "static4", offsetof(struct loaded, static4) },   { CONFIG_MAP, offsetof(struct loaded, config) },
 	{ "listen", offsetof(struct loaded, listen) },	   { "events", offsetof(struct loaded, events) },
-	{ "packets", offsetof(struct loaded, packets) },
+	{ "packets", offsetof(struct loaded, packets) },   { "order", offsetof(struct loaded, order) },
 };
 
 void loaded_close(struct loaded *old)
@@ -128,21 +129,109 @@ static bool is_of_size(int fd, size_t size)
 	return fd >= 0 && !bpf_obj_get_info_by_fd(fd, &info, &len) && info.value_size == size;
 }
 
-int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why)
+/* "pool" of version 2, the oldest that is known. It had no "order", and .epoch of a mapping was 0. */
+struct pool_2 {
+	struct bpf_spin_lock lock;
+	__u32 unused[2];
+	__u32 version;
+	__u64 unused_too[2];
+	__be32 v4_prefix;
+	__u32 v4_len;
+};
+
+/* What "pool" says, of whatever version, in today's form. False: of none that is known. */
+static bool read_pool(const struct loaded *old, struct nat64_pool *pool)
 {
-	struct nat64_bpf__rodata data;
-	struct nat64_pool pool;
+	struct pool_2 pool_2;
 	__u32 zero = 0;
 
+	if (is_of_size(old->pool, sizeof(*pool)))
+		return !bpf_map_lookup_elem(old->pool, &zero, pool) && pool->version == NAT64_STATE_VERSION;
+	if (!is_of_size(old->pool, sizeof(pool_2)) || bpf_map_lookup_elem(old->pool, &zero, &pool_2) ||
+	    pool_2.version != 2)
+		return false;
+	*pool = (struct nat64_pool){ .version = pool_2.version,
+				     .v4_prefix = pool_2.v4_prefix,
+				     .v4_len = pool_2.v4_len };
+	return true;
+}
+
+/* The members of a struct */
+static const struct btf_type *struct_by_name(const struct btf *btf, const char *name)
+{
+	int id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT) : -ENOENT;
+
+	return id < 0 ? NULL : btf__type_by_id(btf, id);
+}
+
+/* Copies the members of a struct that both sides know, by their names, whatever else has come or gone between them. */
+static void copy_members(const struct btf *to_btf, const struct btf_type *to_type, void *to, const struct btf *from_btf,
+			 const struct btf_type *from_type, const void *from)
+{
+	const struct btf_member *t = btf_members(to_type), *f;
+
+	for (int i = 0; i < btf_vlen(to_type); i++) {
+		const char *name = btf__name_by_offset(to_btf, t[i].name_off);
+		__s64 size = btf__resolve_size(to_btf, t[i].type);
+
+		f = btf_members(from_type);
+		for (int j = 0; j < btf_vlen(from_type); j++, f++)
+			if (!strcmp(name, btf__name_by_offset(from_btf, f->name_off)) &&
+			    btf__resolve_size(from_btf, f->type) == size)
+				memcpy((char *)to + t[i].offset / 8, (const char *)from + f->offset / 8, size);
+	}
+}
+
+static struct btf *btf_of_map(int fd)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) || !info.btf_id
+		       ? NULL
+		       : btf__load_from_kernel_by_id(info.btf_id);
+}
+
+/* Reads the configuration out of the section .rodata, in which it comes first. */
+static int read_config(const struct loaded *old, struct nat64_config *cfg)
+{
+	struct bpf_map_info info = { 0 };
+	struct btf *from = btf_of_map(old->config);
+	struct nat64_bpf *skel = object_open(false);
+	const struct btf *to = skel ? bpf_object__btf(skel->obj) : NULL;
+	const struct btf_type *to_type = struct_by_name(to, "nat64_config");
+	const struct btf_type *from_type = struct_by_name(from, "nat64_config");
+	__u32 len = sizeof(info), zero = 0;
+	char *data = NULL;
+	int err = to_type && from_type ? 0 : -EPROTO;
+
+	err = err ? err : bpf_obj_get_info_by_fd(old->config, &info, &len) ? -errno : 0;
+	if (!err && info.value_size < from_type->size)
+		err = -EPROTO;
+	data = err ? NULL : malloc(info.value_size);
+	if (!err && !data)
+		err = -ENOMEM;
+	err = err ? err : bpf_map_lookup_elem(old->config, &zero, data) ? -errno : 0;
+	if (!err) {
+		memset(cfg, 0, sizeof(*cfg));
+		copy_members(to, to_type, cfg, from, from_type, data);
+	}
+	free(data);
+	nat64_bpf__destroy(skel);
+	btf__free(from);
+	return err;
+}
+
+int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why)
+{
+	struct nat64_pool pool;
+	int err;
+
 	if (!is_of_size(old->mappings, sizeof(struct nat64_mapping)) || old->by_v6 < 0 || old->allowed < 0 ||
-	    !is_of_size(old->stats, sizeof(struct nat64_stats)) || !is_of_size(old->config, sizeof(data)) ||
-	    !is_of_size(old->pool, sizeof(pool)) || bpf_map_lookup_elem(old->pool, &zero, &pool) ||
-	    pool.version != NAT64_STATE_VERSION)
+	    old->stats < 0 || old->config < 0 || !read_pool(old, &pool))
 		return reason(why, -EPROTO, "the translator that is loaded is of another version of nat64");
-	if (bpf_map_lookup_elem(old->config, &zero, &data))
-		return reason(why, -errno, "cannot read its configuration: %s", strerror(errno));
-	memcpy(cfg, (const void *)&data.cfg, sizeof(*cfg));
-	return 0;
+	err = read_config(old, cfg);
+	return err ? reason(why, err, "cannot read its configuration: %s", strerror(-err)) : 0;
 }
 
 static bool same_map(const struct bpf_map *map, int fd)
@@ -155,19 +244,18 @@ static bool same_map(const struct bpf_map *map, int fd)
 	       info.max_entries == bpf_map__max_entries(map) && info.map_flags == bpf_map__map_flags(map);
 }
 
-/* What of the state of old is in the layout that these programs know. */
+/* What of the state of old is in a layout that these programs know. */
 static enum inherit inheritance(const struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old)
 {
 	struct nat64_pool pool;
-	__u32 zero = 0;
 
-	if (!same_map(skel->maps.pool, old->pool) || !same_map(skel->maps.stats, old->stats) ||
-	    bpf_map_lookup_elem(old->pool, &zero, &pool) || pool.version != NAT64_STATE_VERSION)
+	if (!is_of_size(old->mappings, sizeof(struct nat64_mapping)) || !read_pool(old, &pool))
 		return INHERIT_NOTHING;
-	return pool.v4_prefix == cfg->v4_prefix && pool.v4_len == cfg->v4_len &&
-			       same_map(skel->maps.mappings, old->mappings) && same_map(skel->maps.by_v6, old->by_v6)
-		       ? INHERIT_MAPS
-		       : INHERIT_COPY;
+	if (pool.v4_prefix != cfg->v4_prefix || pool.v4_len != cfg->v4_len ||
+	    !same_map(skel->maps.mappings, old->mappings) || !same_map(skel->maps.by_v6, old->by_v6))
+		return INHERIT_COPY;
+	return same_map(skel->maps.pool, old->pool) && same_map(skel->maps.order, old->order) ? INHERIT_ALL
+											      : INHERIT_MAPS;
 }
 
 /* Those who listen to the old programs go on with the new ones. */
@@ -187,13 +275,16 @@ static int reuse(struct nat64_bpf *skel, const struct loaded *old, enum inherit 
 {
 	int err = reuse_listeners(skel, old);
 
-	if (!err && inherit != INHERIT_NOTHING)
+	if (!err && same_map(skel->maps.stats, old->stats))
 		err = bpf_map__reuse_fd(skel->maps.stats, old->stats);
-	if (err || inherit != INHERIT_MAPS)
+	if (err || (inherit != INHERIT_ALL && inherit != INHERIT_MAPS))
 		return err;
 	err = bpf_map__reuse_fd(skel->maps.mappings, old->mappings);
 	err = err ? err : bpf_map__reuse_fd(skel->maps.by_v6, old->by_v6);
-	return err ? err : bpf_map__reuse_fd(skel->maps.pool, old->pool);
+	if (err || inherit != INHERIT_ALL)
+		return err;
+	err = bpf_map__reuse_fd(skel->maps.pool, old->pool);
+	return err ? err : bpf_map__reuse_fd(skel->maps.order, old->order);
 }
 
 /* The kernel wants maps to have room for something. */
@@ -218,6 +309,7 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o, int cpus)
 	int err = bpf_map__set_max_entries(skel->maps.mappings, addresses);
 
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
+	err = err ? err : bpf_map__set_max_entries(skel->maps.order, addresses + NAT64_NODES);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.guesses, addresses);
 	if (skel->rodata->cfg.fast)
 		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * cpus);
@@ -364,7 +456,7 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	err = check_name(skel->progs.nat64_6to4);
 	if (err)
 		return reason(why, err, "the kernel does not tell the names of the BPF programs: %s", strerror(-err));
-	if (*inherit != INHERIT_MAPS)
+	if (*inherit != INHERIT_ALL)
 		err = fill_pool(skel, cfg);
 	err = err ? err : fill_allowed(skel, o);
 	err = err ? err : fill_statics(skel, o);
@@ -376,6 +468,41 @@ void programs_close(struct nat64_bpf *programs)
 	nat64_bpf__destroy(programs);
 }
 
+int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps, struct nat64_bpf **programs,
+		       int *program, int *map)
+{
+	struct nat64_bpf *skel = *programs = object_open(false);
+	const struct {
+		struct bpf_map *map;
+		int fd;
+	} used[] = {
+		{ skel ? skel->maps.mappings : NULL, maps->mappings },
+		{ skel ? skel->maps.by_v6 : NULL, maps->by_v6 },
+		{ skel ? skel->maps.pool : NULL, maps->pool },
+		{ skel ? skel->maps.order : NULL, maps->order },
+	};
+	struct bpf_program *prog = NULL;
+	struct bpf_map *m = NULL;
+	int err = 0;
+
+	if (!skel)
+		return -errno;
+	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
+	while ((prog = bpf_object__next_program(skel->obj, prog)))
+		bpf_program__set_autoload(prog, prog == skel->progs.nat64_edit);
+	while ((m = bpf_object__next_map(skel->obj, m)))
+		bpf_map__set_autocreate(m, m == skel->maps.edits || m == skel->maps.rodata);
+	for (size_t i = 0; !err && i < sizeof(used) / sizeof(*used); i++) {
+		err = bpf_map__set_autocreate(used[i].map, true);
+		err = err ? err : bpf_map__reuse_fd(used[i].map, used[i].fd);
+	}
+	libbpf_set_print(print_libbpf);
+	err = err ? err : nat64_bpf__load(skel);
+	*program = bpf_program__fd(skel->progs.nat64_edit);
+	*map = bpf_map__fd(skel->maps.edits);
+	return err;
+}
+
 struct loaded programs_maps(const struct nat64_bpf *programs)
 {
 	struct loaded maps = LOADED_NONE;
@@ -383,6 +510,9 @@ struct loaded programs_maps(const struct nat64_bpf *programs)
 	maps.mappings = bpf_map__fd(programs->maps.mappings);
 	maps.by_v6 = bpf_map__fd(programs->maps.by_v6);
 	maps.pool = bpf_map__fd(programs->maps.pool);
+	maps.order = bpf_map__fd(programs->maps.order);
+	maps.edit = bpf_program__fd(programs->progs.nat64_edit);
+	maps.edits = bpf_map__fd(programs->maps.edits);
 	maps.stats = bpf_map__fd(programs->maps.stats);
 	maps.allowed = bpf_map__fd(programs->maps.allowed);
 	maps.static6 = bpf_map__fd(programs->maps.static6);

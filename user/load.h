@@ -13,6 +13,7 @@ struct loaded {
 	int mappings;
 	int by_v6;
 	int pool;
+	int order; /* -1 also if it is of a version that had none */
 	int stats;
 	int allowed;
 	int static6;
@@ -21,6 +22,8 @@ struct loaded {
 	int listen; /* these three: -1 also if it is of a version that had none */
 	int events;
 	int packets;
+	int edit; /* the program nat64_edit and its map: of this run, -1 unless it has loaded the programs */
+	int edits;
 	__u64 since; /* when the programs were loaded: CLOCK_BOOTTIME, nanoseconds */
 };
 
@@ -35,8 +38,9 @@ int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct rea
 
 /* What becomes of the mappings of a translator that programs take the place of */
 enum inherit {
-	INHERIT_NOTHING, /* there is none, or of another version */
-	INHERIT_MAPS,	 /* the programs use its maps */
+	INHERIT_NOTHING, /* there is none, or of a version that is not known */
+	INHERIT_ALL,	 /* the programs use its maps */
+	INHERIT_MAPS,	 /* the same, but the lists of addresses are to be made: it is of a version without */
 	INHERIT_COPY,	 /* the IPv4 prefix is another one: what fits is to be copied */
 };
 
@@ -48,6 +52,11 @@ void programs_close(struct nat64_bpf *programs);
 
 /* The maps of the programs; not to be closed. */
 struct loaded programs_maps(const struct nat64_bpf *programs);
+
+/* Loads nothing but nat64_edit, for the maps of a translator that is loaded. 0, with the program and its map, or a negative
+ * errno. programs_close() in either case. */
+int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps, struct nat64_bpf **programs,
+		       int *program, int *map);
 
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way);
 int programs_fast_fd(const struct nat64_bpf *programs);

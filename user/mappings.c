@@ -264,6 +264,8 @@ static int decide_delete(struct edits *e, void *data)
 	int err;
 
 	removal->edits = e;
+	if (removal->n)
+		return 0;
 	err = find_mapping(removal->t, removal->address, &index, &m);
 	return err ? err : remove_mapping(index, &m, removal);
 }
@@ -281,7 +283,7 @@ int mappings_flush(struct nl *nl, const struct link *link)
 {
 	struct translator t;
 	struct removal removal = { .t = &t };
-	struct change change = { decide_flush, removed, &removal };
+	struct change change = { decide_flush, removed, &removal, true, false };
 	int err;
 
 	err = translator_open(nl, link, &t);
@@ -301,7 +303,7 @@ int mappings_delete(struct nl *nl, const struct link *link, const struct options
 					   : text4((struct prefix4){ a->v4, 32 });
 	struct translator t;
 	struct removal removal = { .t = &t, .address = a };
-	struct change change = { decide_delete, removed, &removal };
+	struct change change = { decide_delete, removed, &removal, false, false };
 	int err;
 
 	err = translator_open(nl, link, &t);

@@ -404,8 +404,11 @@ static __u32 ticks_per_second(void)
 
 void options_config(const struct options *o, struct nat64_config *cfg)
 {
-	__u32 hz = ticks_per_second();
+	__u32 hz = ticks_per_second(), shift = 0;
 
+	/* A host's place in the list of those in use is right to a hundredth of the time-out, and changes as seldom. */
+	while (shift < 32 && ((__u64)o->timeout * hz) >> (shift + 7))
+		shift++;
 	*cfg = (struct nat64_config){
 		.v6_prefix = o->v6_prefix.addr,
 		.v6_len = o->v6_prefix.len,
@@ -414,6 +417,7 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.v4_len = o->v4_prefix.len,
 		.timeout = (__u64)o->timeout * hz,
 		.hz = hz,
+		.epoch_shift = shift,
 		.fresh = o->timeout >= 8 ? hz : hz * o->timeout / 8,
 		.lowest_ipv6_mtu = o->lowest_ipv6_mtu,
 		.icmp_src = o->icmp_src,

@@ -171,7 +171,7 @@ static void done(const struct edit *e, void *data)
 
 int reconcile_in_use(struct reconcile *r)
 {
-	struct change change = { decide, done, r };
+	struct change change = { decide, done, r, false, false };
 
 	return state_change(r->maps, r->cfg, &change);
 }
@@ -226,21 +226,45 @@ static int copy(__u32 index, const struct nat64_mapping *m, void *data)
 	if (why)
 		goto out;
 	to.hop.tick = 0;
+	to.epoch = to.tick >> r->cfg->epoch_shift;
 	if (kind == MAPPING_STATIC)
 		err = mapping_dynamic(&m->v6, 0, r->now - m->created, r->cfg, &to);
-	return err ? err : adopt(r, index, &there, &to);
+	if (err)
+		return err;
+	return r->edits ? edits_add(r->edits, index, &there, &to, NULL) : adopt(r, index, &there, &to);
 out:
 	if (r->last)
 		tell(&m->v6, v4, why);
 	return 0;
 }
 
-int reconcile_copy(struct reconcile *r, bool last)
+static int decide_copy(struct edits *e, void *data)
 {
+	struct reconcile *r = data;
+
 	start_walk(r);
 	r->n_lost = 0;
-	r->last = last;
+	r->edits = e;
 	return mappings_walk(r->old->mappings, copy, r);
+}
+
+int reconcile_copy(struct reconcile *r)
+{
+	r->last = false;
+	return decide_copy(NULL, r);
+}
+
+int reconcile_copy_rest(struct reconcile *r)
+{
+	/* Who listens was told by the old programs. */
+	struct change change = { decide_copy, NULL, r, false, true };
+	int err;
+
+	state_wait();
+	r->last = false;
+	err = state_change(r->maps, r->cfg, &change);
+	r->last = true;
+	return err ? err : decide_copy(NULL, r);
 }
 
 /* Does a host have an address in the table of maps? */
@@ -296,13 +320,16 @@ static int tell_created(__u32 index, const struct nat64_mapping *m, void *data)
 	return 0;
 }
 
-int reconcile_difference(struct reconcile *r, struct tells *tells)
+int reconcile_created(struct reconcile *r, struct tells *tells)
 {
-	int err;
-
 	r->tells = tells;
-	err = mappings_walk(r->old->mappings, tell_removed, r);
-	return err ? err : mappings_walk(r->maps->mappings, tell_created, r);
+	return mappings_walk(r->maps->mappings, tell_created, r);
+}
+
+int reconcile_removed(struct reconcile *r, struct tells *tells)
+{
+	r->tells = tells;
+	return mappings_walk(r->old->mappings, tell_removed, r);
 }
 
 /* Restores one mapping: into r->edits, or, if that is NULL, at once; or only tells that it is not there. */
@@ -348,7 +375,7 @@ static int decide_restore(struct edits *e, void *data)
 
 int reconcile_restore(struct reconcile *r, bool in_use)
 {
-	struct change change = { decide_restore, NULL, r };
+	struct change change = { decide_restore, NULL, r, false, false };
 	int err;
 
 	if (!r->saved)

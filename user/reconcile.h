@@ -41,11 +41,17 @@ int reconcile_fill(struct reconcile *r);
 /* Changes those of maps that are in use. */
 int reconcile_in_use(struct reconcile *r);
 
-/* Takes over the mappings of r->old that are not there yet. last: counts and tells of those that cannot be. */
-int reconcile_copy(struct reconcile *r, bool last);
+/* Takes over the mappings of r->old, into maps that nobody uses yet. */
+int reconcile_copy(struct reconcile *r);
 
-/* How the maps differ from those of r->old, which nobody changes meanwhile: for those who listen. */
-int reconcile_difference(struct reconcile *r, struct tells *tells);
+/* And those that were made meanwhile, once the programs with the maps have taken the place of the old ones. Counts and
+ * tells of those that cannot be. */
+int reconcile_copy_rest(struct reconcile *r);
+
+/* How the maps differ from those of r->old: for those who listen. What is new, before they are in use; what has gone, after
+ * all was taken over. */
+int reconcile_created(struct reconcile *r, struct tells *tells);
+int reconcile_removed(struct reconcile *r, struct tells *tells);
 
 /* Brings back r->saved, but for what is not legal, or stands in the way of what there is. in_use: programs are using the
  * maps. Tells how many could not be. */

@@ -9,6 +9,7 @@
 #include "hints.h"
 #include "kernel.h"
 #include "load.h"
+#include "order.h"
 #include "reconcile.h"
 #include "route.h"
 #include "setup.h"
@@ -45,7 +46,6 @@ struct setup {
 	bool *route_set; /* for each that is wanted */
 	bool broadcasts_off;
 	bool broadcast_made;
-	bool frozen; /* the pool of the old translator */
 	bool attached[NAT64_WAYS];
 };
 
@@ -165,6 +165,12 @@ static int load(struct setup *s)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
+/* Are the mappings those that the programs before had? */
+static bool has_old_maps(const struct setup *s)
+{
+	return s->inherit == INHERIT_ALL || s->inherit == INHERIT_MAPS;
+}
+
 /* The mappings that maps of their own start with: static ones, those of the translator before, restored ones. */
 static int fill_state(struct setup *s)
 {
@@ -174,47 +180,80 @@ static int fill_state(struct setup *s)
 	s->maps = programs_maps(s->programs);
 	err = reconcile_init(&s->reconcile, s->o, &s->cfg, &s->maps);
 	s->reconcile.saved = s->o->restore ? &s->o->saved : NULL;
-	if (err || s->inherit == INHERIT_MAPS)
+	if (err || has_old_maps(s))
 		goto out;
 	err = reconcile_fill(&s->reconcile);
 	if (!err && s->inherit == INHERIT_COPY) {
 		s->reconcile.old = &s->loaded;
 		err = loaded_config(&s->loaded, &s->reconcile.old_cfg, &why);
-		err = err ? err : reconcile_copy(&s->reconcile, false);
+		err = err ? err : reconcile_copy(&s->reconcile);
 	}
 out:
 	return err ? msg_fail(err, "%s: cannot fill in the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
-/* What has changed in the old maps since fill_state(), and from now on nothing does; then, what was saved. */
+/* The index from which on addresses are given out. If there is another pool, whose addresses go on being given out until
+ * the new programs are in place, they start far from those. */
+static __u32 first_index(const struct setup *s)
+{
+	const struct nat64_config *old = &s->reconcile.old_cfg;
+
+	if (s->inherit != INHERIT_COPY)
+		return 0;
+	return be32_to((old->v4_prefix | be32_from(order_next(&s->loaded, old))) & ~s->cfg.v4_mask) +
+	       (1U << (31 - s->cfg.v4_len));
+}
+
+/* The lists of addresses. Mappings without lists are those of an older version, and in use. */
+static int make_order(const struct setup *s)
+{
+	struct places places = { 0 };
+	int err = 0;
+
+	if (s->inherit == INHERIT_ALL)
+		return 0;
+	/* There is nothing to be read of a large pool that is new. */
+	if (s->inherit != INHERIT_NOTHING || s->o->statics.n || s->reconcile.saved)
+		err = places_read(&s->maps, &places);
+	err = err ? err : order_build(&s->maps, &s->cfg, &places, first_index(s));
+	places_free(&places);
+	return err;
+}
+
+/* What was saved, and the lists of addresses. */
 static int finish_state(struct setup *s)
 {
 	int err = 0;
 
-	if (s->inherit == INHERIT_MAPS)
-		return 0;
-	if (s->inherit == INHERIT_COPY) {
-		err = state_freeze(&s->loaded, &s->reconcile.old_cfg);
-		s->frozen = true;
-		err = err ? err : reconcile_copy(&s->reconcile, true);
-	}
-	err = err ? err : reconcile_restore(&s->reconcile, false);
+	if (!has_old_maps(s))
+		err = reconcile_restore(&s->reconcile, false);
 	if (!err && s->inherit == INHERIT_COPY && tell_wanted(&s->maps))
-		err = reconcile_difference(&s->reconcile, &s->tells);
+		err = reconcile_created(&s->reconcile, &s->tells);
+	err = err ? err : make_order(s);
 	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
-/* The mappings of maps that were and are in use, once the programs of the new options use them. */
-static void change_state(struct setup *s)
+/* Once the new programs are in place: what was new to the old ones until then; and the mappings of maps that were and are in
+ * use. */
+static int change_state(struct setup *s)
 {
-	int err;
+	int err = 0;
 
-	if (s->inherit != INHERIT_MAPS)
-		return;
-	err = reconcile_in_use(&s->reconcile);
-	err = err ? err : reconcile_restore(&s->reconcile, true);
-	if (err)
-		msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err));
+	if (s->inherit == INHERIT_COPY) {
+		err = reconcile_copy_rest(&s->reconcile);
+		if (!err && tell_wanted(&s->maps))
+			err = reconcile_removed(&s->reconcile, &s->tells);
+	}
+	tells_send(&s->tells, &s->maps);
+	if (!err && s->inherit == INHERIT_MAPS) {
+		state_wait();
+		err = state_place(&s->maps, &s->cfg);
+	}
+	if (!err && has_old_maps(s)) {
+		err = reconcile_in_use(&s->reconcile);
+		err = err ? err : reconcile_restore(&s->reconcile, true);
+	}
+	return err ? msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
 static int add_clsact(struct setup *s)
@@ -397,8 +436,6 @@ static void undo(struct setup *s)
 		else if (s->attached[way])
 			undone(s, tc_hook_name(way), tc_detach(s->nl, &s->place[way], s->kind, fd));
 	}
-	if (s->frozen)
-		undone(s, "rest of the pool", state_thaw(&s->loaded));
 	undo_routes(s);
 	if (s->neigh_made)
 		undone(s, "neighbour", hop_neigh_del(s->nl, s->link, &s->wanted.hop));
@@ -576,7 +613,6 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 		undo(&s);
 		goto out;
 	}
-	tells_send(&s.tells, &s.maps);
 	change_state(&s);
 	remove_fast(&s);
 	remove_old_filters(&s);

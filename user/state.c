@@ -5,17 +5,17 @@
 #include <linux/membarrier.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "order.h"
 #include "state.h"
 
-#define BATCH		  4096 /* entries that are read by one system call */
-#define FREEZE_SECONDS	  10   /* and what it takes to write all entries of a large pool */
-#define FREEZE_ATTEMPTS	  1000
-#define EDITS_MAX	  (1 << 20) /* that are made at a time */
-#define WRITES_PER_SECOND 50000
+#define BATCH	  4096	    /* entries that are read by one system call */
+#define EDITS_MAX (1 << 20) /* that are made at a time */
+#define ATTEMPTS  100	    /* until the packets have left a table as it should be */
 
 __u64 boottime(void)
 {
@@ -107,60 +107,13 @@ static int jiffies(__u64 *now)
 	return err;
 }
 
-/* Waits until no BPF program runs that may not have seen what was changed before. */
-static void wait_for_programs(void)
+void state_wait(void)
 {
 	struct timespec enough = { .tv_nsec = 100000000 };
 
 	/* Not there with CONFIG_NO_HZ_FULL in use: a program takes microseconds. */
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
 		nanosleep(&enough, NULL);
-}
-
-/* Sets when the pool may be looked into again, and starts the round of its hand anew. */
-static int set_full(const struct loaded *maps, __u64 full_oldest)
-{
-	struct nat64_pool pool;
-	__u32 zero = 0;
-
-	if (bpf_map_lookup_elem_flags(maps->pool, &zero, &pool, BPF_F_LOCK))
-		return -errno;
-	pool.left = 1U << (32 - pool.v4_len);
-	pool.oldest = ~0ULL;
-	pool.full_oldest = full_oldest;
-	return bpf_map_update_elem(maps->pool, &zero, &pool, BPF_F_LOCK) ? -errno : 0;
-}
-
-int state_freeze(const struct loaded *maps, const struct nat64_config *cfg)
-{
-	__u64 seconds = FREEZE_SECONDS + (1U << (32 - cfg->v4_len)) / WRITES_PER_SECOND;
-	struct nat64_pool pool;
-	__u64 now, full;
-	__u32 zero = 0;
-	int err;
-
-	/* A program that was on its way may overwrite it, and others may then have passed. */
-	for (int i = 0; i < FREEZE_ATTEMPTS; i++) {
-		err = jiffies(&now);
-		if (err)
-			return err;
-		/* Were we killed, the pool would thaw by itself: "expired" is this one, and a second more. */
-		full = now - cfg->timeout - cfg->hz + seconds * cfg->hz;
-		err = set_full(maps, full ? full : 1);
-		if (err)
-			return err;
-		wait_for_programs();
-		if (bpf_map_lookup_elem_flags(maps->pool, &zero, &pool, BPF_F_LOCK))
-			return -errno;
-		if (pool.full_oldest == (full ? full : 1))
-			return 0;
-	}
-	return -EBUSY;
-}
-
-int state_thaw(const struct loaded *maps)
-{
-	return set_full(maps, 0);
 }
 
 int edits_add(struct edits *e, __u32 index, const struct nat64_mapping *was, const struct nat64_mapping *to,
@@ -176,7 +129,7 @@ int edits_add(struct edits *e, __u32 index, const struct nat64_mapping *was, con
 			return -ENOMEM;
 		e->list = p;
 	}
-	e->list[e->n++] = (struct edit){ index, *to, was->v6, why };
+	e->list[e->n++] = (struct edit){ index, *to, was->v6, why, false };
 	return 0;
 }
 
@@ -197,6 +150,9 @@ int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struc
 	*m = (struct nat64_mapping){
 		.v6 = *v6, .tick = ticks - idle / NS_PER_SEC * cfg->hz, .last_seen = now - idle, .created = now - age
 	};
+	if (!m->tick) /* 0 is for free ones */
+		m->tick--;
+	m->epoch = m->tick >> cfg->epoch_shift;
 	return err;
 }
 
@@ -217,21 +173,6 @@ static int write_entry(const struct loaded *maps, __u32 index, const struct nat6
 	return bpf_map_update_elem(maps->mappings, &index, to, BPF_F_LOCK) ? -errno : 0;
 }
 
-/* Cuts an entry off its owner, if it is to have another. One that keeps its owner must not be cut off: its packets would
- * be dropped meanwhile. */
-static int disown(const struct loaded *maps, const struct edit *e)
-{
-	__u32 index;
-
-	if (is_none(&e->was))
-		return 0;
-	if (same_v6(&e->was, &e->to.v6))
-		return write_entry(maps, e->index, &e->to);
-	if (bpf_map_lookup_elem(maps->by_v6, &e->was, &index) || index != e->index)
-		return errno == ENOENT || index != e->index ? 0 : -errno;
-	return bpf_map_delete_elem(maps->by_v6, &e->was) && errno != ENOENT ? -errno : 0;
-}
-
 int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping *to)
 {
 	int err = write_entry(maps, index, to);
@@ -241,16 +182,211 @@ int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping
 	return bpf_map_update_elem(maps->by_v6, &to->v6, &index, BPF_ANY) ? -errno : 0;
 }
 
-static int apply(const struct loaded *maps, const struct edits *e)
+/* The program that makes edits, and what it is told by */
+struct editor {
+	struct nat64_bpf *programs; /* loaded for this alone, or NULL */
+	int program;
+	int map;
+	struct nat64_edit *page;
+};
+
+#define PAGE_BYTES (NAT64_EDITS * sizeof(struct nat64_edit))
+
+static int editor_open(struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg)
 {
 	int err = 0;
 
+	*ed = (struct editor){ .program = maps->edit, .map = maps->edits };
+	if (ed->program < 0)
+		err = programs_load_edit(cfg, maps, &ed->programs, &ed->program, &ed->map);
+	if (err)
+		return err;
+	ed->page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ed->map, 0);
+	if (ed->page == MAP_FAILED)
+		ed->page = NULL;
+	return ed->page ? 0 : -errno;
+}
+
+static void editor_close(struct editor *ed)
+{
+	if (ed->page)
+		munmap(ed->page, PAGE_BYTES);
+	programs_close(ed->programs);
+}
+
+/* Has the program make edits. */
+static int editor_run(const struct editor *ed, struct nat64_edit *list, size_t n)
+{
+	char packet[64] = { 0 };
+	size_t some;
+
+	for (; n; n -= some, list += some) {
+		struct bpf_test_run_opts run = { .sz = sizeof(run), .data_in = packet, .data_size_in = sizeof(packet) };
+
+		some = n < NAT64_EDITS ? n : NAT64_EDITS;
+		memcpy(ed->page, list, some * sizeof(*list));
+		run.repeat = some;
+		if (bpf_prog_test_run_opts(ed->program, &run))
+			return -errno;
+		memcpy(list, ed->page, some * sizeof(*list));
+	}
+	return 0;
+}
+
+static bool is_dynamic(const struct nat64_mapping *m)
+{
+	return m->tick && m->tick != NAT64_STATIC;
+}
+
+static bool keeps_owner(const struct edit *e)
+{
+	return same_v6(&e->was, &e->to.v6);
+}
+
+/* What the program is to do for an edit, in the end. */
+static struct nat64_edit order_of(const struct edit *e)
+{
+	return (struct nat64_edit){
+		.index = e->index,
+		.how = is_dynamic(&e->to) && !keeps_owner(e) ? NAT64_EDIT_CLAIM : NAT64_EDIT_SET,
+		.was = e->was,
+		.v6 = e->to.v6,
+		.tick = e->to.tick,
+		.last_seen = e->to.last_seen,
+		.created = e->to.created,
+	};
+}
+
+/* Cuts an entry off its owner, if it is to have another or none: no program writes to it any more as its owner's. */
+static int disown(const struct loaded *maps, const struct edit *e)
+{
+	__u32 index;
+
+	if (is_none(&e->was) || keeps_owner(e) || is_dynamic(&e->to))
+		return 0;
+	if (bpf_map_lookup_elem(maps->by_v6, &e->was, &index) || index != e->index)
+		return errno == ENOENT || index != e->index ? 0 : -errno;
+	return bpf_map_delete_elem(maps->by_v6, &e->was) && errno != ENOENT ? -errno : 0;
+}
+
+/* What comes first: addresses that are to be static are given out no more. One that keeps its owner is static at once: its
+ * packets must not be dropped meanwhile. And again later: a packet that has seen it as it was may write its time. */
+static int prepare(const struct editor *ed, const struct loaded *maps, const struct edits *e)
+{
+	struct nat64_edit *first = malloc(2 * (e->n + 1) * sizeof(*first));
+	size_t n = 0;
+	int err;
+
+	if (!first)
+		return -ENOMEM;
+	for (size_t i = 0; i < e->n; i++) {
+		if (e->list[i].to.tick != NAT64_STATIC)
+			continue;
+		first[n++] = (struct nat64_edit){ .index = e->list[i].index, .how = NAT64_EDIT_TAKE_OUT };
+		if (keeps_owner(&e->list[i]))
+			first[n++] = order_of(&e->list[i]);
+	}
+	err = editor_run(ed, first, n);
+	free(first);
 	for (size_t i = 0; !err && i < e->n; i++)
 		err = disown(maps, &e->list[i]);
-	/* From here on no program writes to an entry as its owner's that was cut off, nor has hold of an old .tick. */
-	wait_for_programs();
-	for (size_t i = 0; !err && i < e->n; i++)
-		err = state_set(maps, e->list[i].index, &e->list[i].to);
+	state_wait();
+	return err;
+}
+
+static int by_index(const void *a, const void *b)
+{
+	const struct nat64_edit *x = a, *y = b;
+
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static int by_tick(const void *a, const void *b)
+{
+	const struct nat64_edit *x = a, *y = b;
+	__s64 d = x->tick - y->tick;
+
+	return d < 0 ? -1 : d > 0;
+}
+
+/* Finds the places of the mappings in the list of those in use: one between two others that have not changed theirs comes
+ * behind those that came there before. */
+static int find_places(const struct loaded *maps, const struct nat64_config *cfg, struct nat64_edit *list, size_t n)
+{
+	struct places places;
+	int err = places_read(maps, &places);
+
+	qsort(list, n, sizeof(*list), by_tick);
+	for (size_t i = 0; !err && i < n; i++)
+		list[i].before = places_find(&places, list[i].tick, cfg, &list[i].epoch);
+	places_free(&places);
+	return err;
+}
+
+/* Runs `list`, of which those from n_plain on need a place, until all have it. */
+static int run_all(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg,
+		   struct nat64_edit *list, size_t n_plain, size_t n)
+{
+	struct nat64_edit *late = NULL;
+	size_t n_late = n - n_plain;
+	int err = 0;
+
+	if (n_late)
+		err = find_places(maps, cfg, list + n_plain, n_late);
+	err = err ? err : editor_run(ed, list, n);
+	if (err || !n_late)
+		return err;
+	late = malloc(n_late * sizeof(*late));
+	if (!late)
+		return -ENOMEM;
+	memcpy(late, list + n_plain, n_late * sizeof(*late));
+	for (int attempt = 0; !err && attempt < ATTEMPTS; attempt++) {
+		size_t still = 0;
+
+		for (size_t i = 0; i < n_late; i++)
+			if (late[i].done == NAT64_DONE_LAST)
+				late[still++] = late[i];
+		n_late = still;
+		if (!n_late)
+			break;
+		for (size_t i = 0; i < n_late; i++)
+			late[i].how = NAT64_EDIT_PLACE;
+		err = find_places(maps, cfg, late, n_late);
+		err = err ? err : editor_run(ed, late, n_late);
+	}
+	free(late);
+	return err;
+}
+
+/* Makes the edits, and marks those that were made. */
+static int apply(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg, struct edits *e)
+{
+	struct nat64_edit *list = malloc((e->n + 1) * sizeof(*list));
+	size_t n = 0, n_plain;
+	int err = list ? prepare(ed, maps, e) : -ENOMEM;
+
+	if (err)
+		goto out;
+	for (size_t i = 0; i < e->n; i++)
+		if (!is_dynamic(&e->list[i].to))
+			list[n++] = order_of(&e->list[i]);
+	n_plain = n;
+	for (size_t i = 0; i < e->n; i++)
+		if (is_dynamic(&e->list[i].to))
+			list[n++] = order_of(&e->list[i]);
+	err = run_all(ed, maps, cfg, list, n_plain, n);
+	if (err)
+		goto out;
+	/* An index is edited once. */
+	qsort(list, n, sizeof(*list), by_index);
+	for (size_t i = 0; i < e->n; i++) {
+		const struct nat64_edit key = { .index = e->list[i].index };
+		const struct nat64_edit *made = bsearch(&key, list, n, sizeof(key), by_index);
+
+		e->list[i].made = made && made->done != NAT64_DONE_NOT;
+	}
+out:
+	free(list);
 	return err;
 }
 
@@ -263,7 +399,7 @@ static void tell(const struct loaded *maps, const struct nat64_config *cfg, cons
 		const struct edit *edit = &e->list[i];
 		__be32 v4 = cfg->v4_prefix | be32_from(edit->index);
 
-		if (same_v6(&edit->was, &edit->to.v6))
+		if (!edit->made || keeps_owner(edit))
 			continue;
 		if (!is_none(&edit->was))
 			tells_add(&tells, NAT64_EVENT_REMOVED, v4, &edit->was, false,
@@ -276,29 +412,80 @@ static void tell(const struct loaded *maps, const struct nat64_config *cfg, cons
 
 int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change)
 {
+	struct editor ed = { 0 };
 	struct edits e = { 0 };
-	int err, thawed, more;
+	int err = 0, more;
 
-	err = change->decide(&e, change->data);
-	if (!e.n || (err && err != -ENOBUFS))
-		goto out;
-	err = state_freeze(maps, cfg);
-	if (err)
-		goto out;
-	do {
+	for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+		bool failed = false;
+
 		e.n = 0;
 		more = change->decide(&e, change->data);
 		err = more == -ENOBUFS ? 0 : more;
-		err = err ? err : apply(maps, &e);
-		if (!err)
+		if (err || !e.n)
+			break;
+		err = ed.page ? 0 : editor_open(&ed, maps, cfg);
+		err = err ? err : apply(&ed, maps, cfg, &e);
+		if (err)
+			break;
+		if (!change->quiet)
 			tell(maps, cfg, &e);
-		for (size_t i = 0; !err && change->done && i < e.n; i++)
-			change->done(&e.list[i], change->data);
-	} while (!err && more);
-	thawed = state_thaw(maps);
-	err = err ? err : thawed;
-out:
+		for (size_t i = 0; i < e.n; i++) {
+			failed |= !e.list[i].made;
+			if (e.list[i].made && change->done)
+				change->done(&e.list[i], change->data);
+		}
+		err = failed ? -EBUSY : 0;
+		if (!more && change->once)
+			break;
+	}
+	editor_close(&ed);
 	free(e.list);
+	return err == -EBUSY && change->once ? 0 : err;
+}
+
+struct misplaced {
+	const struct nat64_config *cfg;
+	const unsigned char *is_free; /* by the lists, for each index */
+	struct nat64_edit *list;
+	size_t n;
+};
+
+/* Those that are in the wrong one of the lists */
+static int check_place(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct misplaced *p = data;
+
+	if (m->tick == NAT64_STATIC || !is_given_out(index, p->cfg->v4_len) || (m->tick == 0) == p->is_free[index])
+		return 0;
+	/* grows at powers of two */
+	if (!(p->n & (p->n - 1))) {
+		void *more = realloc(p->list, (p->n ? 2 * p->n : 1) * sizeof(*p->list));
+
+		if (!more)
+			return -ENOMEM;
+		p->list = more;
+	}
+	p->list[p->n++] = (struct nat64_edit){ .index = index,
+					       .how = NAT64_EDIT_PLACE,
+					       .before = NAT64_USED(1U << (32 - p->cfg->v4_len)) };
+	return 0;
+}
+
+int state_place(const struct loaded *maps, const struct nat64_config *cfg)
+{
+	unsigned char *is_free = order_free(maps, cfg);
+	struct misplaced p = { cfg, is_free, NULL, 0 };
+	struct editor ed = { 0 };
+	int err = is_free ? mappings_walk(maps->mappings, check_place, &p) : -errno;
+
+	if (!err && p.n)
+		err = editor_open(&ed, maps, cfg);
+	if (!err && p.n)
+		err = editor_run(&ed, p.list, p.n);
+	editor_close(&ed);
+	free(p.list);
+	free(is_free);
 	return err;
 }
 

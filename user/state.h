@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* state.h - the mappings of a translator that is loaded, read and changed while packets flow
  *
- * What the BPF programs do (headers/state.h) and this relies on:
- *  - An entry gets an owner only from take_address(), which does nothing while pool.full_oldest is not long enough ago.
+ * What the BPF programs do (headers/state.h, headers/edit.h) and this relies on:
+ *  - Mappings are changed by a program, nat64_edit, which does it as the programs of the packets do: nobody has to wait.
  *  - The owner of an entry is found by by_v6 alone, and only a program that found it there, in the same run, writes
  *    .tick without the lock: never over a static one that it has seen.
  *  - A program runs in an RCU read-side critical section. So whoever has changed something and then waited for a grace
@@ -50,6 +50,7 @@ struct edit {
 	struct nat64_mapping to;
 	union nat64_v6 was; /* the owner before, all zero if none */
 	const char *why;    /* it is taken from its owner, or NULL */
+	bool made;
 };
 
 struct edits {
@@ -73,19 +74,23 @@ struct change {
 	/* An edit was made. */
 	void (*done)(const struct edit *e, void *data);
 	void *data;
+	bool once;  /* do not ask again: what packets do meanwhile is right */
+	bool quiet; /* tell nobody */
 };
 
-/* Changes entries of maps that programs with the configuration cfg are using. If anything is wanted, the giving out of
- * addresses rests for some milliseconds while decide is asked again and has its way: hosts without a mapping have to wait,
- * the others do not. 0 or a negative errno. */
+/* Changes entries of maps that programs with the configuration cfg are using, until decide wants nothing any more. 0 or a
+ * negative errno; -EBUSY: packets were always faster. */
 int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change);
 
-/* Sets an entry of maps that nobody uses yet, or is given addresses by; it must be free or expired. */
+/* Puts each mapping of maps that programs with the configuration cfg are using into the list where it belongs. 0 or a
+ * negative errno. */
+int state_place(const struct loaded *maps, const struct nat64_config *cfg);
+
+/* Sets an entry of maps that nobody uses yet; it must be free or expired. The lists are made later (order.h). */
 int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping *to);
 
-/* Lets the giving out of addresses rest, for a few seconds at most, until state_thaw(). 0 or a negative errno. */
-int state_freeze(const struct loaded *maps, const struct nat64_config *cfg);
-int state_thaw(const struct loaded *maps);
+/* Waits until no BPF program runs that may not have seen what was changed before. */
+void state_wait(void);
 
 /* Is the address with this index ever given out by itself? The network's own and the broadcast address are not. */
 bool is_given_out(__u32 index, __u32 v4_len);

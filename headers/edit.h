@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* edit.h - changes of mappings by a command, made while packets flow
+ *
+ * Userspace cannot change two maps in one step, nor hold a lock. So it runs a program, which does what the programs of the
+ * packets do. That program uses nothing that belongs to a CPU: a packet may come in between.
+ */
+#ifndef NAT64_EDIT_H
+#define NAT64_EDIT_H
+
+#include "state.h"
+
+/* Makes of entry `m` what is asked for, if it is what it is thought to be. */
+static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e)
+{
+	__u64 now = bpf_jiffies64();
+	bool ok;
+
+	bpf_spin_lock(&m->lock);
+	ok = v6_same(&m->v6, &e->was) && (e->how == NAT64_EDIT_SET || is_free(m->tick, now));
+	if (ok) {
+		WRITE_ONCE(m->v6.d[0], e->v6.d[0]);
+		WRITE_ONCE(m->v6.d[1], e->v6.d[1]);
+		m->hop.tick = 0;
+		m->last_seen = e->last_seen;
+		m->created = e->created;
+		m->epoch = epoch(e->tick);
+		WRITE_ONCE(m->tick, e->tick);
+	}
+	bpf_spin_unlock(&m->lock);
+	return ok;
+}
+
+/* Puts the node of entry `m` where it belongs. */
+static __always_inline int place(const struct nat64_mapping *m, const struct nat64_edit *e)
+{
+	__u32 last, try, index = e->index;
+	__u64 tick = READ_ONCE(m->tick);
+	int moved = MOVE_AGAIN;
+
+	if (tick == NAT64_STATIC)
+		return NAT64_DONE;
+	for (try = 0; tick && e->before < ADDRESSES && moved == MOVE_AGAIN && try < TRIES; try++)
+		moved = move_node(index, e->before, true, e);
+	if (moved == MOVED)
+		return NAT64_DONE;
+	last = tick ? NAT64_USED(ADDRESSES) : NAT64_FREE(ADDRESSES);
+	for (try = 0; moved != MOVED && try < TRIES; try++)
+		moved = move_node(index, last, true, NULL);
+	if (moved != MOVED)
+		return NAT64_DONE_NOT;
+	return tick && e->before < ADDRESSES ? NAT64_DONE_LAST : NAT64_DONE;
+}
+
+/* Takes the node `i` out of its list. */
+static __always_inline int take_out_node(__u32 i)
+{
+	struct nat64_node *node = node_at(i), *prev, *next;
+	__u32 zero = 0, p, n, try;
+	struct nat64_pool *lists = bpf_map_lookup_elem(&pool, &zero);
+	bool same;
+
+	if (!lists || !node)
+		return NAT64_DONE_NOT;
+	for (try = 0; try < TRIES; try++) {
+		p = READ_ONCE(node->prev);
+		n = READ_ONCE(node->next);
+		prev = node_at(p);
+		next = node_at(n);
+		if (!prev || !next)
+			return NAT64_DONE_NOT;
+		bpf_spin_lock(&lists->lock);
+		same = node->prev == p && node->next == n;
+		if (same) {
+			prev->next = n;
+			next->prev = p;
+			node->prev = node->next = i;
+		}
+		bpf_spin_unlock(&lists->lock);
+		if (same)
+			return NAT64_DONE;
+	}
+	return NAT64_DONE_NOT;
+}
+
+static __always_inline int edit(const struct nat64_edit *e)
+{
+	__u32 *i, index = e->index;
+	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
+	union nat64_v6 v6 = e->v6, was = e->was;
+
+	if (!m)
+		return NAT64_DONE_NOT;
+	if (e->how == NAT64_EDIT_TAKE_OUT)
+		return take_out_node(index);
+	if (e->how == NAT64_EDIT_PLACE)
+		return place(m, e);
+	if (!set_mapping(m, e))
+		return NAT64_DONE_NOT;
+	if (e->how == NAT64_EDIT_CLAIM && (was.d[0] | was.d[1]) && !v6_same(&was, &v6)) {
+		i = bpf_map_lookup_elem(&by_v6, &was);
+		if (i && *i == index)
+			bpf_map_delete_elem(&by_v6, &was);
+	}
+	if ((v6.d[0] | v6.d[1]) &&
+	    bpf_map_update_elem(&by_v6, &v6, &index, e->how == NAT64_EDIT_CLAIM ? BPF_NOEXIST : BPF_ANY)) {
+		release(m, index, &v6);
+		return NAT64_DONE_NOT;
+	}
+	return e->tick == NAT64_STATIC ? NAT64_DONE : place(m, e);
+}
+
+#endif

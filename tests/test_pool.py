@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The pool is full only when every address has a live mapping: what is free, or has expired, is found by the first packet
+that needs it, whatever happened to the table before."""
+
+import ipaddress
+import json
+import random
+import time
+
+import pytest
+
+from bpf import Translator
+from lab import NAT64
+from test_mappings import address, consistent, lists, opened, speak
+from test_static import statics
+
+
+def test_half_of_the_pool_is_static(net):
+    """A static prefix that holds half of the addresses: the first packet of the first host passes, and all others."""
+    _, gw, _ = net
+    with opened(gw, *statics('2001:db8:3::/113=10.0.0.0/17'), v4='10.0.0.0/16') as t:
+        given = [speak(t, n) for n in range(300)]
+        assert None not in given and len(set(given)) == 300
+        assert all(ipaddress.ip_address(v4) >= ipaddress.ip_address('10.0.128.0') for v4 in given)
+        assert t.drops() == {}
+
+
+@pytest.mark.parametrize('loaded', [False, True])
+def test_restored_mappings_in_a_row(net, tmp_path, loaded):
+    """However many of them: the first packet of the first new host passes."""
+    _, gw, _ = net
+    rows = [{'v4': f'10.0.1.{n}', 'v6': address(n), 'type': 'dynamic', 'idle': n, 'age': n} for n in range(1, 201)]
+    (tmp_path / 'state').write_text(json.dumps({'nat64_mappings': 1, 'mappings': rows}))
+    if loaded:
+        gw.load()
+        gw.nat64('-i', 'eth0', '--restore', tmp_path / 'state')
+    else:
+        gw.load('--restore', tmp_path / 'state')
+    with Translator(gw) as t:
+        given = [speak(t, n) for n in range(1000, 1054)]
+        assert None not in given and len(set(given)) == 54 and t.drops() == {}
+        assert speak(t, 2000) is None
+        assert {address(n): f'10.0.1.{n}' for n in range(1, 201)}.items() <= consistent(t).items()
+        assert lists(t)[1][:200] == list(range(200, 0, -1))     # the longest silent first
+
+
+def test_order_of_expiry(net, tmp_path):
+    """Restored mappings take their places among those that are there: addresses come free in the order in which their
+    hosts were last heard of."""
+    _, gw, _ = net
+    gw.load('-t', 1000, v4='10.0.1.0/27')
+    idle = {n: n * 37 % 1000 for n in range(1, 21)}
+
+    def restore(numbers):
+        rows = [{'v4': f'10.0.1.{n}', 'v6': address(n), 'type': 'dynamic', 'idle': idle[n], 'age': 2000} for n in numbers]
+        (tmp_path / 'state').write_text(json.dumps({'nat64_mappings': 1, 'mappings': rows}))
+        gw.nat64('-i', 'eth0', '--restore', tmp_path / 'state')
+    restore(range(1, 21, 2))
+    restore(range(2, 21, 2))
+    with Translator(gw) as t:
+        speak(t, 99)
+        assert [idle.get(i, 0) for i in lists(t)[1]] == sorted(idle.values(), reverse=True) + [0]
+        consistent(t)
+
+
+def test_no_free_address_is_overlooked(net, tmp_path):
+    """Hosts that come, stay and go, deletions, restorations and reconfigurations at random, beside a model of them: as
+    long as that has an address which is free, or whose host has been silent for long enough, no host is refused."""
+    _, gw, _ = net
+    rng = random.Random(9)
+    pool = {f'10.0.1.{n}' for n in range(1, 15)}
+    static = {}
+    gw.load('-t', 1, v4='10.0.1.0/28')
+    heard = {}                  # address -> when its host was last heard of
+    owner = {}
+    served = refused = recycled = 0
+
+    def load():
+        gw.run(NAT64, '-i', 'eth0', '-4', '10.0.1.0/28', '-a', 'fc00::/8', '-t', '1',
+               *statics(*[f'{v6}={v4}' for v6, v4 in static.items()]))
+
+    def command():
+        v4 = rng.choice(sorted(pool))
+        kind = rng.randrange(5)
+        if kind == 0:
+            gw.run(NAT64, '-i', 'eth0', '--delete', v4, check=False)
+            if v4 not in static.values():
+                heard.pop(v4, None)
+        elif kind == 1:
+            saved = time.monotonic()
+            gw.run(NAT64, '-i', 'eth0', '--save', tmp_path / 'state')
+            gw.run(NAT64, '-i', 'eth0', '--flush')
+            gw.run(NAT64, '-i', 'eth0', '--restore', tmp_path / 'state')
+            for v4, when in heard.items():      # the file has whole seconds
+                heard[v4] = time.monotonic() - max(int(saved - when), 0)
+        elif kind == 2:
+            static[f'2001:db8::{rng.randrange(1, 4)}'] = v4
+            for v6 in [v6 for v6 in static if list(static.values()).count(static[v6]) > 1][1:]:
+                del static[v6]
+            load()
+            heard.pop(v4, None)
+        elif kind == 3:
+            if static:
+                released = static.pop(rng.choice(sorted(static)))
+                load()
+                heard.pop(released, None)       # 2001:db8::/32 is not allowed
+        else:
+            load()
+
+    end = time.monotonic() + 20
+    n_from = 0
+    t = Translator(gw)
+    while time.monotonic() < end:
+        if rng.random() < 0.03:
+            t.close()
+            command()
+            t = Translator(gw)
+        if rng.random() < 0.02:
+            n_from += 7                         # others take their place
+            time.sleep(rng.choice([0, 0, 0.5, 1, 2.5]))
+        n = n_from + rng.randrange(20)
+        now = time.monotonic()
+        # time-out, the second more, its time written once in an eighth of the time-out, and an epoch
+        free = [a for a in pool - set(static.values()) if now - heard.get(a, -9) > 1 + 1 + 0.125 + 0.1]
+        v4 = speak(t, n)
+        if v4 is None:
+            refused += 1
+            assert not free, f'{address(n)} refused, while {free} were free'
+            continue
+        served += 1
+        recycled += owner.get(v4, n) != n
+        owner[v4], heard[v4] = n, time.monotonic()
+    assert min(served, refused, recycled) > 20, (served, refused, recycled)
+    consistent(t)
+    t.close()
+    gw.loaded.clear()
+    gw.nat64('-i', 'eth0', '-u')
