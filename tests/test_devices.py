@@ -156,6 +156,7 @@ def test_device(hosts, big):
     with Translator(gw) as t:
         assert t.drops() == {}
         assert min(t.stats()['packets']) > 100
+    assert 'working           yes' in gw.nat64('--status').stdout
     gw.unload()
     assert h6.run('ping', '-c1', '-W0.3', WEB, check=False).returncode
 

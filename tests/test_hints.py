@@ -36,6 +36,8 @@ def test_side_of_the_default_route(net):
     """The one that counts, if there are several."""
     _, gw, _ = net
     gw.addr('eth0', '203.0.113.1/24')
+    for conf in 'all', 'eth0':
+        gw.sysctl(f'net.ipv4.conf.{conf}.send_redirects', 0)
     gw.route('default', 'via', '192.0.2.2', 'metric', 100)
     gw.route('default', 'via', '203.0.113.2', 'metric', 200)
     assert warned(gw.load()) == []
@@ -43,6 +45,42 @@ def test_side_of_the_default_route(net):
     gw.route('default', 'via', '203.0.113.2', 'metric', 50)
     assert warned(gw.load()) == ['-i eth0: the IPv4 default route leads out there; is it the interface that faces the IPv6 '
                                  'hosts?']
+    gw.unload()
+
+
+# Sysctls that are 1 out of all and eth0, where IPv4 hosts are on the link, too
+REDIRECTS = {'both': (['all', 'eth0'], 'net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.eth0.send_redirects=0'),
+             'all': (['all'], 'net.ipv4.conf.all.send_redirects=0'),
+             'there': (['eth0'], 'net.ipv4.conf.eth0.send_redirects=0'), 'none': ([], None)}
+
+
+@pytest.mark.parametrize('name', REDIRECTS)
+def test_redirects(net, name):
+    """A one-armed gateway would tell its IPv4 hosts of a better way to the pool; the warning names what stops that."""
+    _, gw, _ = net
+    on, sysctls = REDIRECTS[name]
+    for conf in 'all', 'eth0':
+        gw.sysctl(f'net.ipv4.conf.{conf}.send_redirects', int(conf in on))
+    assert warned(gw.load()) == []              # no IPv4 hosts there
+    gw.unload()
+    gw.addr('eth0', '203.0.113.1/24')
+    assert warned(gw.load()) == ([f'eth0: IPv4 hosts there will be sent ICMP redirects about the IPv4 prefix (sysctl {sysctls})']
+                                 if sysctls else [])
+    gw.unload()
+
+
+def test_redirects_are_sent_unless(net):
+    """What the warning is about, and that what it says helps."""
+    h6, gw, _ = net
+    gw.addr('eth0', '203.0.113.1/24')
+    h6.addr('eth0', '203.0.113.6/24')           # an IPv4 host on the link of the IPv6 hosts
+    h6.route('10.0.1.0/24', 'via', '203.0.113.1')
+    sysctls = re.search(r'\(sysctl (.*)\)', warned(gw.load())[0]).group(1).split()
+    for stopped in False, True:
+        for name, value in (s.split('=') for s in sysctls if stopped):
+            gw.sysctl(name, value)
+        said = h6.run('ping', '-c3', '-i0.3', '-W1', '10.0.1.99', check=False).stdout
+        assert ('Redirect Host' in said) == (not stopped), said
     gw.unload()
 
 

@@ -301,18 +301,22 @@ def test_flowtable(lab, tmp_path_factory, nat):
     serve(h4, big.parent, '192.0.2.2')
     client = h6.start('curl', '-gsSf', '-m', int(patience(60)), '--limit-rate', '2M', '-o', '/dev/null', f'http://[{WEB}]/big')
     wait_for(lambda: '[OFFLOAD]' in conntrack(gw), 'a flow to be offloaded')
-    before = forwarded(gw)
+    by_stack, all_of_them = forwarded(gw), translated(gw)
     fetch(h6, f'[{WEB}]', big, timeout=60)
     assert client.wait(patience(60)) == 0, client.stdout.read()
-    assert forwarded(gw) - before < 1000
+    assert forwarded(gw) - by_stack < (translated(gw) - all_of_them) / 2
     with Translator(gw) as t:
         assert t.drops() == {}
-        assert min(t.stats()['packets']) > 100
 
 
 def conntrack(gw):
     with gw, open('/proc/thread-self/net/nf_conntrack', encoding='ascii') as f:
         return f.read()
+
+
+def translated(gw):
+    with Translator(gw) as t:
+        return sum(t.stats()['packets'])
 
 
 def forwarded(gw):

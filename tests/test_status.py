@@ -153,7 +153,7 @@ def test_configuration(kind, net, name):
     after = time.time()
     (seen,) = status(gw)
     with Translator(gw) as t:
-        want = {'interface': 'eth0', 'ifindex': t.ifindex, 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
+        want = {'interface': 'eth0', 'ifindex': t.ifindex, 'working': True, 'problems': [], 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
                 'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7200, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'fast': None,
@@ -165,7 +165,7 @@ def test_configuration(kind, net, name):
     text = gw.run(NAT64, '--status').stdout
     for word in [want['v6_prefix'], want['v4_prefix'], f'{want["timeout"]} s', want['icmp_src'], *want['allowed_src'],
                  f'6to4 {want["programs"]["6to4"]}', f'4to6 {want["programs"]["4to6"]}', f'by {kind}', want['kernel'],
-                 'of 510 addresses']:
+                 'of 510 addresses', 'working           yes\n']:
         assert word in text
 
 
@@ -261,8 +261,19 @@ def test_half_a_translator(old_kernel, nat, way):
     """One program gone: that is what there is to say."""
     _, gw, _ = nat
     gw.run('tc', 'filter', 'del', 'dev', 'eth0', way, 'prio', 64)
-    for argv in ['--status'], ['-i', 'eth0', '--mappings']:
-        assert f'its {way} program is missing' in gw.nat64(*argv, rc=1).stderr
+    gw.load(i='eth1', v4='10.0.2.0/24')
+    for argv in ['--status'], ['-i', 'eth0', '--status'], ['-i', 'eth0', '--mappings']:
+        done = gw.nat64(*argv, rc=1)
+        assert f'its {way} program is missing' in done.stderr
+        assert (f'working           no: its {way} program is missing' in done.stdout) == ('--status' in argv)
+        assert ('10.0.2.0/24' in done.stdout) == (argv == ['--status'])
+    both = json.loads(gw.nat64('--status', '--json', rc=1).stdout)['translators']
+    assert [(s['interface'], s['working'], len(s['problems'])) for s in both] == [('eth0', False, 1), ('eth1', True, 0)]
+    assert set(both[0]) == {'interface', 'ifindex', 'working', 'problems'}
+    lines = gw.nat64('--status', '--metrics', rc=1).stdout.splitlines()
+    assert [line for line in lines if 'interface="eth0"' in line] == ['nat64_working{interface="eth0"} 0']
+    assert 'nat64_working{interface="eth1"} 1' in lines
+    gw.unload(i='eth1')
     gw.loaded.clear()
     gw.nat64('-u', '-i', 'eth0')
 

@@ -3,24 +3,47 @@
 #include <linux/rtnetlink.h>
 #include <string.h>
 
+#include "health.h"
 #include "hints.h"
 #include "nft.h"
+#include "route.h"
 #include "sysctl.h"
 
-static void hint_forwarding(const struct link *link)
+static void hint_forwarding(struct nl *nl, const struct link *link)
 {
-	struct sysctl_name dotted = sysctl_name(link->name);
+	struct problems p = { .n = 0 };
 
-	if (!sysctl_read("net/ipv4", NULL, "ip_forward"))
-		msg_warn("%s: IPv4 forwarding is off (sysctl net.ipv4.ip_forward=1)", link->name);
-	else if (!sysctl_read("net/ipv4/conf", link->name, "forwarding"))
-		msg_warn("%s: IPv4 forwarding is off there (sysctl net.ipv4.conf.%s.forwarding=1)", link->name,
-			 dotted.s);
-	if (!sysctl_read("net/ipv6/conf/all", NULL, "forwarding"))
-		msg_warn("%s: IPv6 forwarding is off (sysctl net.ipv6.conf.all.forwarding=1)", link->name);
-	else if (!sysctl_read("net/ipv6/conf", link->name, "forwarding"))
-		msg_warn("%s: IPv6 forwarding is off there (sysctl net.ipv6.conf.%s.forwarding=1)", link->name,
-			 dotted.s);
+	health_forwarding(nl, link, &p);
+	for (size_t i = 0; i < p.n; i++)
+		msg_warn("%s: %s", link->name, p.list[i].text);
+}
+
+static void addr_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
+	struct link *link = data;
+
+	if (ifa->ifa_index == link->index && ifa->ifa_family == AF_INET)
+		link->has_v4 = true;
+}
+
+/* IPv4 hosts on the very link send there what is for the pool, and the kernel would tell them that they might send it
+ * somewhere else on the link, to hosts that are not there. */
+static void hint_redirects(struct nl *nl, const struct link *link)
+{
+	bool all = sysctl_read("net/ipv4/conf/all", NULL, "send_redirects") > 0;
+	bool there = sysctl_read("net/ipv4/conf", link->name, "send_redirects") > 0;
+	struct sysctl_name dotted = sysctl_name(link->name);
+	struct link with = *link;
+	struct ifaddrmsg *ifa;
+
+	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
+	ifa->ifa_family = AF_INET;
+	if (!(all || there) || nl_talk(nl, addr_answer, &with, 0) || !with.has_v4)
+		return;
+	msg_warn("%s: IPv4 hosts there will be sent ICMP redirects about the IPv4 prefix (sysctl %s%s%s%s%s)",
+		 link->name, all ? "net.ipv4.conf.all.send_redirects=0" : "", all && there ? " " : "",
+		 there ? "net.ipv4.conf." : "", there ? dotted.s : "", there ? ".send_redirects=0" : "");
 }
 
 /* Hosts and DNS64 servers embed addresses behind 64:ff9b::/96, and at another place in longer rests of addresses. */
@@ -36,7 +59,7 @@ static void hint_prefix(const struct options *o)
 /* A route of a dump */
 struct seen {
 	struct prefix6 dst;
-	__u32 oif, metric, table;
+	__u32 oif;
 };
 
 static int route_attr(const struct nlattr *attr, void *data)
@@ -48,44 +71,14 @@ static int route_attr(const struct nlattr *attr, void *data)
 		memcpy(&seen->dst.addr, mnl_attr_get_payload(attr), len);
 	if (type == RTA_OIF && len == sizeof(seen->oif))
 		seen->oif = mnl_attr_get_u32(attr);
-	if (type == RTA_PRIORITY && len == sizeof(seen->metric))
-		seen->metric = mnl_attr_get_u32(attr);
 	return MNL_CB_OK;
-}
-
-static int dump_routes(struct nl *nl, __u8 family, nl_cb cb, void *data, size_t size)
-{
-	struct rtmsg *rtm;
-
-	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
-	rtm->rtm_family = family;
-	rtm->rtm_table = RT_TABLE_MAIN;
-	return nl_talk(nl, cb, data, size);
-}
-
-/* The IPv4 default route that counts */
-struct way_out {
-	bool found;
-	__u32 oif, metric;
-};
-
-static void default_answer(const struct nlmsghdr *msg, void *data)
-{
-	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
-	struct way_out *best = data;
-	struct seen seen = { 0 };
-
-	mnl_attr_parse(msg, sizeof(*rtm), route_attr, &seen);
-	if (rtm->rtm_dst_len || rtm->rtm_type != RTN_UNICAST || (best->found && best->metric <= seen.metric))
-		return;
-	*best = (struct way_out){ true, seen.oif, seen.metric };
 }
 
 static void hint_side(struct nl *nl, const struct link *link)
 {
-	struct way_out best = { 0 };
+	__u32 way_out;
 
-	if (!dump_routes(nl, AF_INET, default_answer, &best, sizeof(best)) && best.found && best.oif == link->index)
+	if (!route_default4(nl, &way_out) && way_out == link->index)
 		msg_warn(
 			"-i %s: the IPv4 default route leads out there; is it the interface that faces the IPv6 hosts?",
 			link->name);
@@ -131,8 +124,12 @@ static void hint_allowed(struct nl *nl, const struct link *link, const struct op
 {
 	struct behind b = { .link = link, .o = o };
 	char text[PREFIX_STRLEN];
+	struct rtmsg *rtm;
 
-	if (!o->n_allowed || dump_routes(nl, AF_INET6, behind_answer, &b, sizeof(b)) || b.allowed || !b.other.len)
+	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
+	rtm->rtm_family = AF_INET6;
+	rtm->rtm_table = RT_TABLE_MAIN;
+	if (!o->n_allowed || nl_talk(nl, behind_answer, &b, sizeof(b)) || b.allowed || !b.other.len)
 		return;
 	snprintf(text, sizeof(text), "%s", text6(b.other).s);
 	msg_warn("-a %s%s: holds none of the hosts behind %s, which has %s: they will be refused",
@@ -151,7 +148,8 @@ static void hint_fast(const struct options *o)
 
 void hints(struct nl *nl, const struct link *link, const struct options *o)
 {
-	hint_forwarding(link);
+	hint_forwarding(nl, link);
+	hint_redirects(nl, link);
 	hint_prefix(o);
 	hint_side(nl, link);
 	hint_allowed(nl, link, o);

@@ -70,6 +70,7 @@ static void neigh4(struct search *s, const struct ndmsg *ndm, const struct seen_
 	if (!a)
 		return;
 	a->neigh = true;
+	a->unresolved = ndm->ndm_state & (NUD_INCOMPLETE | NUD_FAILED);
 	a->permanent = seen->protocol == NAT64_RT_PROTOCOL && ndm->ndm_state & NUD_PERMANENT;
 	/* Somebody has this address, or says so. */
 	if (seen->protocol != NAT64_RT_PROTOCOL && ndm->ndm_state & NUD_KNOWN)

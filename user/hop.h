@@ -31,11 +31,12 @@ struct hop {
 
 /* What is known of an address of 192.0.0.0/24 */
 struct hop_address {
-	bool taken;	/* by somebody else */
-	bool route;	/* a route of ours on the interface goes via it */
-	bool broadcast; /* of the interface, by a route of ours */
-	bool neigh;	/* there is a neighbour entry, */
-	bool permanent; /* that of ours */
+	bool taken;	 /* by somebody else */
+	bool route;	 /* a route of ours on the interface goes via it */
+	bool broadcast;	 /* of the interface, by a route of ours */
+	bool neigh;	 /* there is a neighbour entry, */
+	bool permanent;	 /* that of ours */
+	bool unresolved; /* or one that says that nobody answered */
 };
 
 struct hops {

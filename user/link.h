@@ -18,6 +18,7 @@ struct link {
 	unsigned int master;	/* index of the interface that it is a port of, or 0 */
 	unsigned int lower;	/* index of the interface that it lies upon (VLAN, macvlan), or 0 */
 	char kind[16];		/* "bridge", "vlan", "wireguard", …; empty for hardware */
+	bool has_v4;		/* an IPv4 address: set by those who have looked for one */
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 };

@@ -368,6 +368,39 @@ int routes_choose_hop(const struct link *link, const struct routes *r, struct wa
 	return err;
 }
 
+/* The IPv4 default route that counts */
+struct way_out {
+	bool found;
+	__u32 oif, metric;
+};
+
+static void default_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
+	struct seen_route seen = { .table = rtm->rtm_table };
+	struct way_out *best = data;
+
+	if (rtm->rtm_dst_len || rtm->rtm_type != RTN_UNICAST)
+		return;
+	mnl_attr_parse(msg, sizeof(*rtm), route_attr, &seen);
+	if (!best->found || best->metric > seen.route.metric)
+		*best = (struct way_out){ true, seen.oif, seen.route.metric };
+}
+
+int route_default4(struct nl *nl, __u32 *oif)
+{
+	struct way_out best = { 0 };
+	struct rtmsg *rtm;
+	int err;
+
+	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
+	rtm->rtm_family = AF_INET;
+	rtm->rtm_table = RT_TABLE_MAIN;
+	err = nl_talk(nl, default_answer, &best, sizeof(best));
+	*oif = best.oif;
+	return err ? err : best.found ? 0 : -ENOENT;
+}
+
 const struct route *routes_same_dst(const struct routes *r, const struct route *wanted)
 {
 	return r->n_routes ? bsearch(wanted, r->route, r->n_routes, sizeof(*wanted), by_dst) : NULL;

@@ -63,6 +63,10 @@ bool routes_are_none(const struct routes *r);
 /* The next hop of the wanted routes, which the present ones have if possible. 0, or a negative errno with *why. */
 int routes_choose_hop(const struct link *link, const struct routes *r, struct wanted *w, struct reason *why);
 
+/* The interface that the IPv4 default route leads to, 0 if it names several. 0, or a negative errno; -ENOENT: there is
+ * none. */
+int route_default4(struct nl *nl, __u32 *oif);
+
 /* The one of ours with the same destination, or NULL. */
 const struct route *routes_same_dst(const struct routes *r, const struct route *wanted);
 bool route_equal(const struct route *a, const struct route *b);

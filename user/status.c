@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "fast.h"
+#include "health.h"
 #include "out.h"
 #include "state.h"
 #include "static.h"
@@ -29,6 +30,8 @@ static const char *const DROP_NAMES[] = {
 struct status {
 	char interface[IF_NAMESIZE];
 	unsigned int index;
+	bool broken; /* so that nothing is known but why: .problems */
+	struct problems problems;
 	struct nat64_config cfg;
 	__u32 program[NAT64_WAYS]; /* ids */
 	enum tc_kind attached;
@@ -141,14 +144,23 @@ static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 	return err;
 }
 
+static struct status status_of(const struct link *link)
+{
+	struct status s = { .index = link->index };
+
+	memcpy(s.interface, link->name, sizeof(s.interface));
+	return s;
+}
+
 static int status_get(const struct translator *t, struct status *s)
 {
 	struct count count = { s, boottime() };
 	struct reason why = { "" };
 	int err, cpus;
 
-	*s = (struct status){ .index = t->link->index, .cfg = t->cfg, .since = wall_clock(t->maps.since) };
-	memcpy(s->interface, t->link->name, sizeof(s->interface));
+	*s = status_of(t->link);
+	s->cfg = t->cfg;
+	s->since = wall_clock(t->maps.since);
 	for (int way = 0; way < NAT64_WAYS; way++)
 		s->program[way] = t->hook[way].prog_id;
 	s->attached = t->hook[NAT64_6TO4].kind;
@@ -292,17 +304,32 @@ static void print_way(struct out *o, const struct status *s, int way)
 	out_close(o);
 }
 
+static void print_working(struct out *o, const struct status *s)
+{
+	out_text(o, "  working           %s", s->problems.n ? "no: " : "yes\n");
+	out_bool(o, "working", !s->problems.n);
+	out_array(o, "problems");
+	for (size_t i = 0; i < s->problems.n; i++) {
+		out_text(o, "%s", i ? "                    " : "");
+		out_string(o, NULL, "%s\n", s->problems.list[i].text);
+	}
+	out_close(o);
+}
+
 static void print_status(struct out *o, const struct status *s)
 {
 	out_object(o, NULL);
 	out_string(o, "interface", "%s\n", s->interface);
 	out_uint(o, "ifindex", NULL, s->index);
-	print_config(o, s);
-	print_fast(o, s);
-	print_programs(o, s);
-	print_mappings(o, s);
-	for (int way = 0; way < NAT64_WAYS; way++)
-		print_way(o, s, way);
+	print_working(o, s);
+	if (!s->broken) {
+		print_config(o, s);
+		print_fast(o, s);
+		print_programs(o, s);
+		print_mappings(o, s);
+		for (int way = 0; way < NAT64_WAYS; way++)
+			print_way(o, s, way);
+	}
 	out_close(o);
 }
 
@@ -349,6 +376,11 @@ static void samples_info(const struct status *s, const char *name)
 	sample(s, name, 1, ",v6_prefix=\"%s\",v4_prefix=\"%s\",kernel=\"%s\"",
 	       text6((struct prefix6){ s->cfg.v6_prefix, s->cfg.v6_len }).s,
 	       text4((struct prefix4){ s->cfg.v4_prefix, s->cfg.v4_len }).s, uts.release);
+}
+
+static void samples_working(const struct status *s, const char *name)
+{
+	sample(s, name, !s->problems.n, "%s", "");
 }
 
 static void samples_since(const struct status *s, const char *name)
@@ -401,6 +433,8 @@ static const struct family {
 	void (*samples)(const struct status *s, const char *name);
 } FAMILIES[] = {
 	{ "nat64_info", "gauge", "A translator that is loaded; always 1.", samples_info },
+	{ "nat64_working", "gauge", "Whether the routes, sysctls and programs that it needs are in place.",
+	  samples_working },
 	{ "nat64_load_time_seconds", "gauge", "When its programs were loaded, in Unix time.", samples_since },
 	{ "nat64_mapping_timeout_seconds", "gauge", "How long an idle mapping lasts.", samples_timeout },
 	{ "nat64_static_mappings", "gauge", "Static mappings that it was configured with.", samples_static },
@@ -418,7 +452,8 @@ static int print_metrics(const struct status *s, size_t n)
 		printf("# HELP %s %s\n# TYPE %s %s\n", FAMILIES[f].name, FAMILIES[f].help, FAMILIES[f].name,
 		       FAMILIES[f].type);
 		for (size_t i = 0; i < n; i++)
-			FAMILIES[f].samples(&s[i], FAMILIES[f].name);
+			if (!s[i].broken || FAMILIES[f].samples == samples_working)
+				FAMILIES[f].samples(&s[i], FAMILIES[f].name);
 	}
 	return fflush(stdout) || ferror(stdout) ? -errno : 0;
 }
@@ -426,12 +461,15 @@ static int print_metrics(const struct status *s, size_t n)
 /* Appends the status of the translator of a link, if it has one; must: it is an error if not. */
 static int status_add(struct nl *nl, const struct link *link, bool must, struct status **all, size_t *n)
 {
+	struct reason why = { "" };
 	struct translator t;
 	struct status *more;
+	bool broken;
 	int err;
 
-	err = must ? translator_open(nl, link, &t) : translator_try(nl, link, &t);
-	if (err) {
+	err = translator_look(nl, link, must, &t, &why);
+	broken = err == -ESTALE || err == -EPROTO;
+	if (err && !broken) {
 		err = err == -ENOENT && !must ? 0 : err;
 		goto out;
 	}
@@ -441,12 +479,31 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 		goto out;
 	}
 	*all = more;
-	err = status_get(&t, &more[(*n)++]);
+	more += (*n)++;
+	if (broken) {
+		*more = status_of(link);
+		more->broken = true;
+		problem(&more->problems, "%s", why.text);
+		err = 0;
+		goto out;
+	}
+	err = status_get(&t, more);
 	if (!err && t.cfg.fast)
-		err = get_fast(nl, link, &more[*n - 1]);
+		err = get_fast(nl, link, more);
+	err = err ? err : health(nl, &t, &more->statics, &more->problems);
 out:
 	translator_close(&t);
 	return err;
+}
+
+/* 0, or -EIO after having said what does not work. */
+static int say_problems(const struct status *s)
+{
+	const struct problems *p = &s->problems;
+
+	if (p->n > 1)
+		return msg_fail(-EIO, "%s: does not work: %s; and %zu more", s->interface, p->list->text, p->n - 1);
+	return p->n ? msg_fail(-EIO, "%s: does not work: %s", s->interface, p->list->text) : 0;
 }
 
 int status_show(struct nl *nl, const struct link *link, const struct options *o)
@@ -454,7 +511,7 @@ int status_show(struct nl *nl, const struct link *link, const struct options *o)
 	struct status *all = NULL;
 	struct link *links = NULL;
 	size_t n = 0, n_links = 0;
-	int err = 0;
+	int err = 0, failed = 0;
 
 	if (link) {
 		err = status_add(nl, link, true, &all, &n);
@@ -470,9 +527,13 @@ int status_show(struct nl *nl, const struct link *link, const struct options *o)
 		if (err)
 			msg_fail(err, "cannot write: %s", strerror(-err));
 	}
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		int bad = err ? 0 : say_problems(&all[i]);
+
+		failed = failed ? failed : bad;
 		status_free(&all[i]);
+	}
 	free(all);
 	free(links);
-	return err;
+	return err ? err : failed;
 }

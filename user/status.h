@@ -8,7 +8,7 @@
 #include "options.h"
 
 /* The translator on link, or, if that is NULL, all of this network namespace. 0, or a negative errno after having said
- * why. */
+ * why: also if it is shown and does not work. */
 int status_show(struct nl *nl, const struct link *link, const struct options *o);
 
 #endif

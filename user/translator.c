@@ -5,10 +5,10 @@
 #include "check.h"
 #include "translator.h"
 
-/* named: the user has named the interface, so that messages are about it in any case. */
-static int find(struct nl *nl, const struct link *link, bool named, struct translator *t)
+/* named: the user has named the interface, so that messages are about it in any case. *why: what is wrong with the
+ * translator that is there (-ESTALE, -EPROTO), and has not been said. */
+static int look(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why)
 {
-	struct reason why = { "" };
 	__u32 id[NAT64_WAYS];
 	int err = 0;
 
@@ -19,21 +19,38 @@ static int find(struct nl *nl, const struct link *link, bool named, struct trans
 	}
 	if (err == -ENODEV)
 		return -ENOENT; /* the interface has gone since */
-	if (err == -EPERM && check_capabilities(TASK_LOOK, &why))
-		return msg_fail(err, "%s%s%s", named ? link->name : "", named ? ": " : "", why.text);
+	if (err == -EPERM && check_capabilities(TASK_LOOK, why))
+		return msg_fail(err, "%s%s%s", named ? link->name : "", named ? ": " : "", why->text);
 	if (err)
 		return msg_fail(err, "%s: cannot list its filters: %s", link->name, nl_error(nl, err));
 	if (!t->hook[NAT64_6TO4].ours && !t->hook[NAT64_4TO6].ours)
 		return -ENOENT;
 	for (int way = 0; way < NAT64_WAYS; way++)
 		if (!t->hook[way].ours)
-			return msg_fail(-ESTALE, "%s: its %s program is missing (load it again, or unload)", link->name,
-					tc_hook_name(way));
-	err = check_capabilities(TASK_LOOK, &why);
-	err = err ? err : loaded_open(id, &t->maps, &why);
-	err = err ? err : loaded_config(&t->maps, &t->cfg, &why);
+			return reason(why, -ESTALE, "its %s program is missing (load it again, or unload)",
+				      tc_hook_name(way));
+	err = check_capabilities(TASK_LOOK, why);
+	err = err ? err : loaded_open(id, &t->maps, why);
+	err = err ? err : loaded_config(&t->maps, &t->cfg, why);
 	/* -ENOENT is for none; here the programs went away after they had been listed. */
-	return err ? msg_fail(err == -ENOENT ? -ESTALE : err, "%s: %s", link->name, why.text) : 0;
+	if (err == -ENOENT)
+		return -ESTALE;
+	return err && err != -EPROTO ? msg_fail(err, "%s: %s", link->name, why->text) : err;
+}
+
+static int find(struct nl *nl, const struct link *link, bool named, struct translator *t)
+{
+	struct reason why = { "" };
+	int err = look(nl, link, named, t, &why);
+
+	return err == -ESTALE || err == -EPROTO ? msg_fail(err, "%s: %s", link->name, why.text) : err;
+}
+
+int translator_look(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why)
+{
+	int err = look(nl, link, named, t, why);
+
+	return err == -ENOENT && named ? msg_fail(err, "nothing loaded on %s", link->name) : err;
 }
 
 int translator_try(struct nl *nl, const struct link *link, struct translator *t)

@@ -20,6 +20,10 @@ int translator_open(struct nl *nl, const struct link *link, struct translator *t
 
 /* The same, but says nothing if there is none: -ENOENT. */
 int translator_try(struct nl *nl, const struct link *link, struct translator *t);
+
+/* Either of the two, but a translator that is there and of no use is not told of: -ESTALE (a program is missing) or -EPROTO
+ * (another version), with *why. */
+int translator_look(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why);
 void translator_close(struct translator *t);
 
 /* The dynamic prefix, and an address of it. */

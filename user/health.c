@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/* health.c - what keeps a translator from working, and is not for its programs to see */
+#include <errno.h>
+#include <linux/rtnetlink.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "fast.h"
+#include "health.h"
+#include "route.h"
+#include "sysctl.h"
+
+void problem(struct problems *p, const char *fmt, ...)
+{
+	va_list args;
+
+	if (p->n == PROBLEMS_MAX)
+		return;
+	va_start(args, fmt);
+	vsnprintf(p->list[p->n].text, sizeof(p->list->text), fmt, args);
+	va_end(args);
+	p->n++;
+}
+
+/* What the kernel looks at: the sysctl of the interface that a packet comes in by. Those of "all" (ip_forward) only set the
+ * others when they are written. (For IPv6 it is ours that counts, as packets of the IPv4 side are looked up as if they had
+ * come in by it.) */
+static bool is_forwarding_off(const char *family, const char *name)
+{
+	char dir[32];
+
+	snprintf(dir, sizeof(dir), "net/%s/conf", family);
+	return sysctl_read(dir, name, "forwarding") == 0;
+}
+
+static void addr_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
+	struct link *links = *(struct link **)data;
+
+	for (; links->index; links++)
+		if (links->index == ifa->ifa_index)
+			links->has_v4 = true;
+}
+
+/* The interfaces that IPv4 may come in by: that of the default route, or else all others with an address. If forwarding is
+ * off on all of them, one of them, or NULL. *n: how many there are. Some that are closed on purpose do not matter. */
+static const struct link *closed_uplink(struct link *links, size_t n_links, __u32 ours, __u32 way_out, size_t *n)
+{
+	const struct link *closed = NULL;
+
+	*n = 0;
+	for (size_t i = 0; i < n_links; i++) {
+		const struct link *link = &links[i];
+
+		if (way_out ? link->index != way_out
+			    : !link->has_v4 || link->index == ours || link->flags & IFF_LOOPBACK)
+			continue;
+		if (!is_forwarding_off("ipv4", link->name))
+			return NULL;
+		closed = link;
+		++*n;
+	}
+	return closed;
+}
+
+static void forwarding_of_others(struct nl *nl, const struct link *link, struct problems *p)
+{
+	const struct link *closed;
+	struct link *links, *more;
+	struct ifaddrmsg *ifa;
+	__u32 way_out = 0;
+	size_t n_links, n;
+
+	if (link_list(nl, &links, &n_links))
+		return;
+	more = realloc(links, (n_links + 1) * sizeof(*links));
+	if (!more)
+		goto out;
+	links = more;
+	links[n_links] = (struct link){ 0 };
+	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
+	ifa->ifa_family = AF_INET;
+	if (nl_talk(nl, addr_answer, &links, 0))
+		goto out;
+	route_default4(nl, &way_out);
+	closed = closed_uplink(links, n_links, link->index, way_out, &n);
+	if (closed)
+		problem(p, "IPv4 forwarding is off on %s%s (sysctl net.ipv4.conf.%s.forwarding=1)", closed->name,
+			n > 1 ? ", too" : "", sysctl_name(closed->name).s);
+out:
+	free(links);
+}
+
+void health_forwarding(struct nl *nl, const struct link *link, struct problems *p)
+{
+	struct sysctl_name dotted = sysctl_name(link->name);
+
+	if (!is_forwarding_off("ipv4", link->name))
+		forwarding_of_others(nl, link, p);
+	else if (!sysctl_read("net/ipv4", NULL, "ip_forward"))
+		problem(p, "IPv4 forwarding is off (sysctl net.ipv4.ip_forward=1)");
+	else
+		problem(p, "IPv4 forwarding is off there (sysctl net.ipv4.conf.%s.forwarding=1)", dotted.s);
+	if (!is_forwarding_off("ipv6", link->name) || sysctl_read("net/ipv6/conf/all", NULL, "force_forwarding") > 0)
+		return;
+	if (!sysctl_read("net/ipv6/conf/all", NULL, "forwarding"))
+		problem(p, "IPv6 forwarding is off (sysctl net.ipv6.conf.all.forwarding=1)");
+	else
+		problem(p, "IPv6 forwarding is off there (sysctl net.ipv6.conf.%s.forwarding=1)", dotted.s);
+}
+
+/* The next hop of a route that there is: is all there without which it would be resolved? */
+static void hop_problems(const struct hop *hop, const struct hops *hops, struct problems *p)
+{
+	const struct hop_address *a;
+
+	if (hop->family != AF_INET)
+		return;
+	a = hops_at((struct hops *)hops, hop->v4);
+	if (!a || !a->broadcast)
+		problem(p, "the next hop %s is no broadcast address there any more (load it again)", hop_text(hop).s);
+	if (a && a->unresolved)
+		problem(p, "the next hop %s has no MAC address (load it again)", hop_text(hop).s);
+}
+
+static void route_problems(const struct wanted *w, const struct routes *r, struct problems *p)
+{
+	const struct route *missing = NULL, *changed = NULL, *last = NULL;
+	size_t n_missing = 0;
+
+	for (size_t i = 0; i < w->n; i++) {
+		const struct route *there = routes_same_dst(r, &w->route[i]);
+
+		if (!there) {
+			missing = missing ? missing : &w->route[i];
+			n_missing++;
+		} else if (there->mtu != w->route[i].mtu || (last && !hop_equal(&there->via, &last->via))) {
+			changed = changed ? changed : there;
+		} else {
+			last = there;
+		}
+	}
+	if (n_missing > 1)
+		problem(p, "the route to %s and %zu more are missing (load it again)", text4(missing->dst).s,
+			n_missing - 1);
+	else if (missing)
+		problem(p, "the route to %s is missing (load it again)", text4(missing->dst).s);
+	if (changed)
+		problem(p, "the route to %s is not as it was made (load it again)", text4(changed->dst).s);
+	if (last)
+		hop_problems(&last->via, &r->hops, p);
+}
+
+static int check_routes(struct nl *nl, const struct translator *t, const struct statics *statics, struct problems *p)
+{
+	struct options o = { .v4_prefix = translator_pool(t),
+			     .v6_prefix = { t->cfg.v6_prefix, t->cfg.v6_len },
+			     .icmp_src = t->cfg.icmp_src,
+			     .statics = *statics };
+	struct link then = *t->link; /* as it was when it was loaded */
+	struct reason why = { "" };
+	struct wanted w = { 0 };
+	struct routes r = { 0 };
+	int err;
+
+	then.mtu = t->cfg.mtu;
+	err = routes_wanted(nl, &then, &o, &w, &why);
+	err = err ? err : routes_find(nl, t->link, &w, &r, &why);
+	if (!err)
+		route_problems(&w, &r, p);
+	else if (err == -EADDRINUSE)
+		problem(p, "%s", why.text);
+	routes_free(&r);
+	wanted_free(&w);
+	return err && err != -EADDRINUSE ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
+}
+
+/* An interface that has come since, or is not the way out, may do without. */
+static int check_fast(struct nl *nl, const struct translator *t, struct problems *p)
+{
+	struct reason why = { "" };
+	struct fast fast;
+	__u32 way_out = 0;
+	int err;
+
+	err = fast_find(nl, t->link, true, &fast, &why);
+	route_default4(nl, &way_out);
+	for (size_t i = 0; !err && i < fast.n; i++) {
+		const struct fast_program *f = &fast.list[i];
+
+		if (f->wanted && !f->hook.ours && f->place.link->index == way_out)
+			problem(p, "--fast: its program is missing on %s, where IPv4 comes in (load it again)",
+				f->place.link->name);
+	}
+	fast_free(&fast);
+	return err ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
+}
+
+int health(struct nl *nl, const struct translator *t, const struct statics *statics, struct problems *p)
+{
+	const struct link *link = t->link;
+	struct reason why = { "" };
+	int err = 0;
+
+	if (link_check(link, &why))
+		problem(p, "%s", why.text);
+	if (link->mtu != t->cfg.mtu)
+		problem(p, "its MTU is %u and was %u when it was loaded (load it again)", link->mtu, t->cfg.mtu);
+	/* Of an interface that is down, they are gone anyway. */
+	if (link->flags & IFF_UP)
+		err = check_routes(nl, t, statics, p);
+	health_forwarding(nl, link, p);
+	if (!err && t->cfg.fast)
+		err = check_fast(nl, t, p);
+	return err;
+}
