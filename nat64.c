@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "user/device.h"
 #include "user/follow.h"
 #include "user/link.h"
 #include "user/mappings.h"
@@ -24,8 +25,11 @@
 static const struct option_spec OPTIONS[] = {
 	{ 'i', "interface", "IF", "the interface that faces the IPv6 hosts", parse_interface, FIELD(interface),
 	  .in_file = true, .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
+	{ 0, "device", "NAME", "a device of its own, for what is routed to it", parse_device, FIELD(device),
+	  .in_file = true },
 	{ '4', "v4-prefix", "PREFIX", "IPv4 addresses to give to IPv6 hosts, /8 to /31", parse_pool, FIELD(v4_prefix),
-	  .in_file = true, .need = NEEDED_TO_LOAD, .missing = "there would be no IPv4 addresses to translate to" },
+	  .in_file = true, .need = NEEDED_WITHOUT_STATIC,
+	  .missing = "there would be no IPv4 addresses to translate to" },
 	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix),
 	  .in_file = true },
 	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,
@@ -78,6 +82,7 @@ static const struct options DEFAULTS = {
 static void help(void)
 {
 	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure\n"
+	     "       nat64 --device NAME -4 PREFIX -a PREFIX ...  for what is routed to it\n"
 	     "       nat64 -i IF -u                               unload\n"
 	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
 	     "       nat64 [-i IF] --mappings [--json]\n"
@@ -144,6 +149,24 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 	return -EINVAL;
 }
 
+/* With --device: sees to it that there is one, loads the translator, and takes the device away again if that fails. */
+static int load(struct nl *nl, const struct options *o, struct link *link, bool there)
+{
+	struct reason why = { "" };
+	int err;
+
+	if (there && !link->own)
+		return msg_fail(-EEXIST, "--device %s: there is another interface of that name", o->device);
+	if (!there && o->dry_run)
+		*link = device_planned(o->device);
+	else if (!there && device_make(nl, o->device, link, &why))
+		return msg_fail(-EIO, "--device %s: %s", o->device, why.text);
+	err = setup_load(nl, link, o);
+	if (err && !there && !o->dry_run && device_del(nl, link))
+		msg_warn("cannot undo: device %s", o->device);
+	return err;
+}
+
 static int run(struct nl *nl, const struct options *o)
 {
 	struct link link;
@@ -155,6 +178,10 @@ static int run(struct nl *nl, const struct options *o)
 	if (options_for_all(o->action) && !*o->interface)
 		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 	err = link_find(nl, o->interface, &link);
+	if (o->action == ACTION_LOAD && *o->device && (!err || err == -ENODEV)) {
+		hold_signals();
+		return load(nl, o, &link, !err) ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
 		return ret;
 	if (err == -ENODEV)

@@ -24,6 +24,7 @@
 /* The limits that both sides rely on. */
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
 #define NAT64_V4_LEN_MAX  31
+#define NAT64_V4_LEN_NONE 32		     /* no pool: all mappings are static */
 #define NAT64_TIMEOUT_MAX (10 * 365 * 86400) /* seconds */
 #define NAT64_RATE_MAX	  1000000
 
@@ -43,9 +44,9 @@ union nat64_v6 {
 struct nat64_config {
 	union nat64_v6 v6_prefix; /* NAT64 prefix, bits from v6_len on are zero */
 	__u32 v6_len;		  /* 32, 40, 48, 56, 64 or 96 (RFC 6052 section 2.2) */
-	__be32 v4_prefix;	  /* the pool, host bits are zero */
+	__be32 v4_prefix; /* the pool, host bits are zero; 255.255.255.255, which nobody can have: there is none */
 	__be32 v4_mask;
-	__u32 v4_len;  /* 8 to 31 */
+	__u32 v4_len;  /* 8 to 31, or 32 without a pool */
 	__u32 ifindex; /* the interface that faces the IPv6 hosts; other versions of nat64 look for it here, too */
 	__u32 mtu;     /* its MTU when loaded, bytes */
 	__u64 timeout; /* a mapping idle for longer is dead (jiffies) */

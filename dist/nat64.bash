@@ -3,7 +3,7 @@
 # shellcheck shell=bash
 
 _nat64() {
-	local options='-i --interface -4 --v4-prefix -6 --v6-prefix -a --allowed-src -s --static -t --timeout --icmp-src
+	local options='-i --interface --device -4 --v4-prefix -6 --v6-prefix -a --allowed-src -s --static -t --timeout --icmp-src
 		--icmp-rate --lowest-ipv6-mtu --wkp-strict --tos --tclass --fast --dry-run -c --config --restore -u --unload --status
 		--mappings --monitor --trace --json --metrics --save --delete --flush -v --verbose -h --help -V --version'
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} words='' link
@@ -16,7 +16,7 @@ _nat64() {
 	fi
 
 	case $prev in
-	-i | --interface)
+	-i | --interface | --device)
 		for link in /sys/class/net/*; do
 			words+=" ${link##*/}"
 		done

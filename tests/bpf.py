@@ -288,6 +288,8 @@ class Translator:
         if link['link_type'] == 'ether':        # so that the kernel takes the packets for ours
             mac = bytes.fromhex(link['address'].replace(':', ''))
             self.ETH6, self.ETH4 = mac + self.ETH6[6:], mac + self.ETH4[6:]
+            if 'NOARP' in link['flags']:        # a device that sends to itself
+                self.ETH6, self.ETH4 = 2 * mac + self.ETH6[12:], 2 * mac + self.ETH4[12:]
         self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 8)[0]
         self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
 

@@ -231,10 +231,12 @@ class Host:
         done.before, done.after = before, after
         return done
 
-    def load(self, *extra, i='eth0', v4='10.0.1.0/24', allow=('fc00::/8',), **kw):
-        """nat64 -i eth0 -4 10.0.1.0/24 -a fc00::/8, and remember what it made for unload."""
-        argv = ['-i', i] + (['-4', v4] if v4 else []) + [x for a in allow for x in ('-a', a)]
+    def load(self, *extra, i='eth0', device=None, v4='10.0.1.0/24', allow=('fc00::/8',), **kw):
+        """nat64 -i eth0 -4 10.0.1.0/24 -a fc00::/8, or the same for a device of its own, and remember what it made for
+        unload."""
+        argv = (['--device', device] if device else ['-i', i]) + (['-4', v4] if v4 else []) + [x for a in allow for x in ('-a', a)]
         done = self.nat64(*argv, *extra, **kw)
+        i = device or i
         if done.returncode == 0:
             made = self.loaded.get(i, set())
             gone = done.before - done.after
@@ -251,6 +253,9 @@ class Host:
             made = {line for line in self.loaded.pop(i, set()) if not any(k in line for k in keeps)}
             assert done.after - done.before == set(), f'unload made: {done.after - done.before}'
             gone = done.before - done.after
+            if not any(name == i for _, name in self.interfaces()):     # a device: all that names it goes, also the kernel's own
+                about = re.compile(rf'(?<![\w.-]){re.escape(i)}(?![\w.-])')
+                gone, made = ({line for line in lines if not about.search(line)} for lines in (gone, made))
             assert gone == made, f'unload left {sorted(made - gone)}, removed foreign {sorted(gone - made)}'
         return done
 

@@ -99,7 +99,7 @@ static int addr4_conflict(const struct search *s, struct prefix4 addr, const cha
 		return reason(s->why, -EADDRINUSE, "-4 %s: contains the address %s of %s", text4(s->o->v4_prefix).s,
 			      text, dev);
 	for (size_t i = 0; i < s->o->statics.n; i++)
-		if (prefix4_covers(&s->o->statics.list[i].v4, &addr))
+		if (s->o->statics.list[i].v4.len && prefix4_covers(&s->o->statics.list[i].v4, &addr))
 			return reason(s->why, -EADDRINUSE, "-s %s: contains the address %s of %s",
 				      static_text(&s->o->statics.list[i]).s, text, dev);
 	if (addr.addr == s->o->icmp_src)
@@ -162,7 +162,8 @@ static void route6_answer(const struct nlmsghdr *msg, void *data)
 
 	mnl_attr_parse(msg, sizeof(*rtm), route6_attr, &seen);
 	if (s->err || rtm->rtm_family != AF_INET6 || rtm->rtm_flags & RTM_F_CLONED || seen.oif != s->link->index ||
-	    rtm->rtm_type != RTN_UNICAST || !prefix6_covers(&s->o->v6_prefix, &seen.v6))
+	    rtm->rtm_type != RTN_UNICAST || rtm->rtm_protocol == NAT64_RT_PROTOCOL ||
+	    !prefix6_covers(&s->o->v6_prefix, &seen.v6))
 		return;
 	snprintf(text, sizeof(text), "%s", text6(s->o->v6_prefix).s);
 	s->err = reason(s->why, -EADDRINUSE, "-6 %s: %s is routed to %s itself", text, text6(seen.v6).s, s->link->name);
@@ -180,7 +181,7 @@ int check_addresses(struct nl *nl, const struct link *link, const struct options
 	err = nl_talk(nl, addr_answer, &s, sizeof(s));
 	if (err)
 		return reason(why, err, "cannot list the addresses: %s", nl_error(nl, err));
-	if (s.err)
+	if (s.err || !link->index) /* there are no routes to what is not there */
 		return s.err;
 	msg = nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
 	rtm->rtm_family = AF_INET6;

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "device.h"
 #include "fast.h"
 #include "health.h"
 #include "route.h"
@@ -133,6 +134,8 @@ static void route_problems(const struct wanted *w, const struct routes *r, struc
 	for (size_t i = 0; i < w->n; i++) {
 		const struct route *there = routes_same_dst(r, &w->route[i]);
 
+		if (route_leads_to_none(&w->route[i]))
+			continue;
 		if (!there) {
 			missing = missing ? missing : &w->route[i];
 			n_missing++;
@@ -177,6 +180,16 @@ static int check_routes(struct nl *nl, const struct translator *t, const struct 
 	return err && err != -EADDRINUSE ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
 }
 
+static int check_device_route(struct nl *nl, const struct translator *t, struct problems *p)
+{
+	const struct prefix6 dst = { t->cfg.v6_prefix, t->cfg.v6_len };
+	int there = device_route_is_there(nl, t->link, dst);
+
+	if (!there)
+		problem(p, "the route to %s is missing (load it again)", text6(dst).s);
+	return there < 0 ? msg_fail(there, "%s: cannot list its routes: %s", t->link->name, nl_error(nl, there)) : 0;
+}
+
 /* An interface that has come since, or is not the way out, may do without. */
 static int check_fast(struct nl *nl, const struct translator *t, struct problems *p)
 {
@@ -211,6 +224,8 @@ int health(struct nl *nl, const struct translator *t, const struct statics *stat
 	/* Of an interface that is down, they are gone anyway. */
 	if (link->flags & IFF_UP)
 		err = check_routes(nl, t, statics, p);
+	if (!err && link->own)
+		err = check_device_route(nl, t, p);
 	health_forwarding(nl, link, p);
 	if (!err && t->cfg.fast)
 		err = check_fast(nl, t, p);

@@ -129,7 +129,7 @@ static void hint_allowed(struct nl *nl, const struct link *link, const struct op
 	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
 	rtm->rtm_family = AF_INET6;
 	rtm->rtm_table = RT_TABLE_MAIN;
-	if (!o->n_allowed || nl_talk(nl, behind_answer, &b, sizeof(b)) || b.allowed || !b.other.len)
+	if (link->own || !o->n_allowed || nl_talk(nl, behind_answer, &b, sizeof(b)) || b.allowed || !b.other.len)
 		return;
 	snprintf(text, sizeof(text), "%s", text6(b.other).s);
 	msg_warn("-a %s%s: holds none of the hosts behind %s, which has %s: they will be refused",

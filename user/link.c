@@ -55,6 +55,8 @@ static int link_attr(const struct nlattr *attr, void *data)
 		link->master = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_LINK && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->lower = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == IFLA_IFALIAS && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
+		link->own = !strcmp(mnl_attr_get_str(attr), DEVICE_ALIAS);
 	if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
 		mnl_attr_parse_nested(attr, linkinfo_attr, link);
 	if (mnl_attr_get_type(attr) == IFLA_IFNAME && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
@@ -135,6 +137,11 @@ int link_list(struct nl *nl, struct link **links, size_t *n)
 	return err;
 }
 
+bool link_has_hop(const struct link *link)
+{
+	return !link->l3 && !link->own;
+}
+
 /* Packets of a port go on through its master and never meet the IP stack as packets of the port. */
 static int port_check(const struct link *link, struct reason *why)
 {
@@ -159,7 +166,7 @@ int link_check(const struct link *link, struct reason *why)
 		return reason(why, -ENETDOWN, "interface is down (ip link set %s up)", link->name);
 	if (link->mtu < MIN_IPV6_MTU)
 		return reason(why, -EINVAL, "MTU %u is less than IPv6 needs (%d)", link->mtu, MIN_IPV6_MTU);
-	switch (sysctl_read("net/ipv6/conf", link->name, "disable_ipv6")) {
+	switch (sysctl_read("net/ipv6/conf", link->index ? link->name : "default", "disable_ipv6")) {
 	case 0:
 		return 0;
 	case -ENOENT:

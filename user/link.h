@@ -21,13 +21,22 @@ struct link {
 	bool has_v4;		/* an IPv4 address: set by those who have looked for one */
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
+	bool own;		/* made by nat64 (device.h) */
 };
+
+/* A device of our own is known by its alias. What it translates may be as long as IP packets get: other interfaces and their
+ * routes tell senders of less. */
+#define DEVICE_ALIAS "NAT64 translator, see nat64(8)"
+#define DEVICE_MTU   65535
 
 /* Finds an interface by name or alternative name. 0, or a negative errno (-ENODEV: there is none). */
 int link_find(struct nl *nl, const char *name, struct link *link);
 
 /* All interfaces of this network namespace, *links to be freed. 0 or a negative errno. */
 int link_list(struct nl *nl, struct link **links, size_t *n);
+
+/* Do routes to it go via a next hop (hop.h), for want of which it would ask for neighbours? */
+bool link_has_hop(const struct link *link);
 
 /* Can it carry a translator? 0, or a negative errno and why not. */
 int link_check(const struct link *link, struct reason *why);

@@ -32,7 +32,10 @@ static void print_head(struct list *list)
 	out_string(o, "interface", NULL, list->t->link->name);
 	out_uint(o, "time", NULL, time(NULL));
 	out_string(o, "v6_prefix", NULL, text6((struct prefix6){ cfg->v6_prefix, cfg->v6_len }).s);
-	out_string(o, "v4_prefix", NULL, text4(translator_pool(list->t)).s);
+	if (cfg->v4_len == NAT64_V4_LEN_NONE)
+		out_null(o, "v4_prefix");
+	else
+		out_string(o, "v4_prefix", NULL, text4(translator_pool(list->t)).s);
 	out_uint(o, "timeout", NULL, cfg->timeout / cfg->hz);
 	out_stream(o, SAVE_LIST);
 }

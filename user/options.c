@@ -19,6 +19,8 @@
 #define PATH_TEXT   512	       /* room for its name in messages, cut if need be */
 #define MAX_WORDS   1024       /* bytes of the words that an option takes together */
 
+static const struct prefix4 NO_POOL = { (FORCE __be32)0xffffffff, NAT64_V4_LEN_NONE };
+
 /* "-4", or "--tos" for what has no letter */
 static const char *option_title(const struct option_spec *spec, char buf[64])
 {
@@ -124,9 +126,7 @@ static int statics_check(struct options *o)
 
 		if (prefix6_overlap(&o->v6_prefix, &m->v6))
 			what = "the NAT64 prefix (-6)";
-		else if (m->v4.len <= o->v4_prefix.len && prefix4_covers(&m->v4, &o->v4_prefix))
-			what = "the whole IPv4 prefix (-4)";
-		else if (prefix4_covers(&m->v4, &icmp_src))
+		else if (m->v4.len && prefix4_covers(&m->v4, &icmp_src))
 			what = "the source of ICMP errors (--icmp-src)";
 		if (what)
 			return msg_fail(-EINVAL, "%s %s: overlaps %s", static_origin(o, m, one, sizeof(one)),
@@ -146,9 +146,7 @@ static bool is_needed(const struct option_spec *spec, const struct options *o)
 {
 	switch (spec->need) {
 	case NEEDED:
-		return !options_for_all(o->action);
-	case NEEDED_TO_LOAD:
-		return o->action == ACTION_LOAD;
+		return !options_for_all(o->action) && !*o->device;
 	case NEEDED_WITHOUT_STATIC:
 		return o->action == ACTION_LOAD && !o->statics.n;
 	default:
@@ -166,6 +164,10 @@ static int combination_check(const struct options *o)
 		return msg_fail(-EINVAL, "--metrics: not together with --json");
 	if (o->dry_run && o->action != ACTION_LOAD)
 		return msg_fail(-EINVAL, "--dry-run: only to load");
+	if (*o->device && *o->interface)
+		return msg_fail(-EINVAL, "--device %s: not together with -i", o->device);
+	if (*o->device && o->fast)
+		return msg_fail(-EINVAL, "--fast: not with --device, whose packets go by the stack");
 	if (o->restore && o->action != ACTION_LOAD && o->action != ACTION_RESTORE)
 		return msg_fail(-EINVAL, "--restore: not together with what else is to be done");
 	return 0;
@@ -192,11 +194,13 @@ static int options_check(const struct option_spec *table, const enum given *give
 	int err;
 
 	/* Without a prefix, --restore is for the translator that is loaded. */
-	if (o->action == ACTION_LOAD && o->restore && !o->v4_prefix.len)
+	if (o->action == ACTION_LOAD && o->restore && !o->v4_prefix.len && !o->statics.n)
 		o->action = ACTION_RESTORE;
 	err = combination_check(o);
 	if (err)
 		return err;
+	if (*o->device && !*o->interface)
+		memcpy(o->interface, o->device, sizeof(o->device));
 	for (size_t i = 0; table[i].name; i++)
 		if (is_needed(&table[i], o) && !given[i])
 			return msg_fail(-EINVAL, "-%c/--%s is missing: %s (see nat64 --help)", table[i].letter,
@@ -206,6 +210,12 @@ static int options_check(const struct option_spec *table, const enum given *give
 		return err;
 	if (o->action != ACTION_LOAD)
 		return 0;
+	if (!o->v4_prefix.len) {
+		if (o->n_allowed)
+			return msg_fail(-EINVAL, "-a %s: there are no IPv4 addresses to give to these hosts (-4)",
+					text6(o->allowed[0]).s);
+		o->v4_prefix = NO_POOL;
+	}
 	for (size_t i = 0; i < o->n_allowed; i++)
 		if (prefix6_covers(&o->v6_prefix, &o->allowed[i]))
 			return msg_fail(-EINVAL, "-a %s: lies within the NAT64 prefix %s", text6(o->allowed[i]).s,
@@ -434,9 +444,14 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		cfg->seed = 0; /* it only makes identifications hard to guess */
 }
 
+bool options_has_pool(const struct options *o)
+{
+	return o->v4_prefix.len != NO_POOL.len;
+}
+
 __u32 options_pool_size(const struct options *o)
 {
 	__u32 n = 1U << (32 - o->v4_prefix.len);
 
-	return n > 2 ? n - 2 : n;
+	return !options_has_pool(o) ? 0 : n > 2 ? n - 2 : n;
 }

@@ -3,6 +3,7 @@
 #ifndef NAT64_OPTIONS_H
 #define NAT64_OPTIONS_H
 
+#include <net/if.h>
 #include <stddef.h>
 
 #include "addr.h"
@@ -38,7 +39,8 @@ enum action {
 
 struct options {
 	enum action action;
-	char interface[128]; /* ALTIFNAMSIZ: alternative names are longer than IFNAMSIZ */
+	char interface[128];	  /* ALTIFNAMSIZ: alternative names are longer than IFNAMSIZ */
+	char device[IF_NAMESIZE]; /* of nat64's own; then .interface is it */
 	struct prefix4 v4_prefix;
 	struct prefix6 v6_prefix;
 	struct prefix6 *allowed;
@@ -69,7 +71,6 @@ struct options {
 
 enum need {
 	OPTIONAL,
-	NEEDED_TO_LOAD,
 	NEEDED_WITHOUT_STATIC, /* to load, unless there are static mappings */
 	NEEDED,		       /* unless all translators are meant */
 };
@@ -96,6 +97,7 @@ struct option_spec {
 
 /* Values as the options want them, for .parse and .append */
 int parse_interface(const char *arg, void *value, struct reason *why);
+int parse_device(const char *arg, void *value, struct reason *why);
 int parse_pool(const char *arg, void *value, struct reason *why);
 int parse_nat64_prefix(const char *arg, void *value, struct reason *why);
 int parse_allowed(const char *arg, void *value, struct reason *why);
@@ -124,6 +126,9 @@ void options_help(const struct option_spec *table);
 
 /* The configuration that the options ask for, but for what depends on the interface. */
 void options_config(const struct options *o, struct nat64_config *cfg);
+
+/* Is there a pool? Without -4 all mappings are static. */
+bool options_has_pool(const struct options *o);
 
 /* Addresses of the pool that are given out: not its network and broadcast address, unless it is a /31. */
 __u32 options_pool_size(const struct options *o);

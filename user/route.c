@@ -123,6 +123,8 @@ static const struct route *taken_from(const struct wanted *w, const struct prefi
 
 	if (takes(&w->route[ROUTE_POOL].dst, dst))
 		return &w->route[ROUTE_POOL];
+	if (behind && !behind->dst.len) /* all there are, but for what has a route of its own */
+		return dst->len ? NULL : behind;
 	return behind && takes(&behind->dst, dst) ? behind : NULL;
 }
 
@@ -262,7 +264,7 @@ static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix
 int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
 {
 	struct route common = { .mtu = link->mtu - IPV6_HEADER_GROWTH };
-	int err = link->l3 ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
+	int err = !link_has_hop(link) ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
 
 	*w = (struct wanted){ .n = ROUTE_STATIC, .o = o };
 	if (err)
@@ -302,6 +304,11 @@ static int by_dst(const void *a, const void *b)
 	if (m != n)
 		return m < n ? -1 : 1;
 	return (int)x->dst.len - (int)y->dst.len;
+}
+
+bool route_leads_to_none(const struct route *route)
+{
+	return route->dst.len == NAT64_V4_LEN_NONE && !~be32_to(route->dst.addr);
 }
 
 bool route_is_wanted(const struct wanted *w, const struct route *route)
@@ -361,7 +368,7 @@ bool routes_are_none(const struct routes *r)
 
 int routes_choose_hop(const struct link *link, const struct routes *r, struct wanted *w, struct reason *why)
 {
-	int err = link->l3 ? 0 : hops_choose(&r->hops, link, w->o, &w->hop, why);
+	int err = !link_has_hop(link) ? 0 : hops_choose(&r->hops, link, w->o, &w->hop, why);
 
 	for (size_t i = 0; !err && i < w->n; i++)
 		w->route[i].via = w->hop;

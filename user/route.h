@@ -49,6 +49,9 @@ int routes_wanted(struct nl *nl, const struct link *link, const struct options *
 		  struct reason *why);
 void wanted_free(struct wanted *w);
 
+/* Is it that of a pool which there is not (nat64.h)? Such a route is not made. */
+bool route_leads_to_none(const struct route *route);
+
 /* Is it one of them, by its destination? */
 bool route_is_wanted(const struct wanted *w, const struct route *route);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "check.h"
+#include "device.h"
 #include "fast.h"
 #include "hints.h"
 #include "kernel.h"
@@ -43,6 +44,7 @@ struct setup {
 	/* done */
 	bool clsact_made;
 	bool neigh_made;
+	bool device_route_made;
 	bool *route_set; /* for each that is wanted */
 	bool broadcasts_off;
 	bool broadcast_made;
@@ -128,7 +130,7 @@ static int check(struct setup *s)
 
 	if (link_check(s->link, &why) || check_capabilities(TASK_LOAD, &why))
 		return msg_fail(-EINVAL, "%s: %s", name, why.text);
-	err = find_hooks(s);
+	err = s->link->index ? find_hooks(s) : 0; /* 0: a device that would be made */
 	err = err ? err : check_filters(s);
 	if (err)
 		return err;
@@ -159,6 +161,7 @@ static int load(struct setup *s)
 	s->cfg.mtu = s->link->mtu;
 	s->cfg.cut_mtu = s->cfg.mtu < s->cfg.lowest_ipv6_mtu ? s->cfg.mtu : s->cfg.lowest_ipv6_mtu;
 	s->cfg.l3 = s->link->l3;
+	s->cfg.device = s->link->own;
 	s->cfg.bridge_nf = kernel_bridge_nf(s->nl, s->link);
 	err = loaded_open(id, &s->loaded, &why);
 	err = err ? err : programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
@@ -299,6 +302,8 @@ static bool is_route_there(const struct setup *s, const struct route *route)
 {
 	const struct route *old = routes_same_dst(&s->routes, route);
 
+	if (route_leads_to_none(route))
+		return true;
 	return old && route_equal(old, route);
 }
 
@@ -364,6 +369,15 @@ static int add_routes(struct setup *s)
 	return err ? err : change ? set_neigh(s) : 0;
 }
 
+static int add_device_route(struct setup *s)
+{
+	struct reason why = { "" };
+
+	if (!s->link->own || !device_route_set(s->nl, s->link, s->o->v6_prefix, &s->device_route_made, &why))
+		return 0;
+	return msg_fail(-EIO, "%s: %s", s->link->name, why.text);
+}
+
 static int attach(struct setup *s, int way)
 {
 	const struct tc_hook *hook = &s->hook[way];
@@ -425,6 +439,8 @@ static void undo(struct setup *s)
 {
 	if (s->o->fast)
 		fast_undo(s->nl, &s->fast, programs_fast_fd(s->programs));
+	if (s->device_route_made)
+		undone(s, "route", device_route_del(s->nl, s->link, s->o->v6_prefix));
 	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
 		const struct tc_hook *hook = &s->hook[way];
 		int fd = programs_fd(s->programs, way);
@@ -492,6 +508,14 @@ static int remove_routes(struct setup *s, const struct wanted *wanted)
 	return first;
 }
 
+/* Those to a NAT64 prefix that was another one */
+static int remove_device_routes(struct setup *s)
+{
+	int err = s->link->own ? device_routes_del(s->nl, s->link, &s->o->v6_prefix) : 0;
+
+	return err ? msg_fail(err, "%s: cannot remove its routes: %s", s->link->name, nl_error(s->nl, err)) : 0;
+}
+
 static int detach(struct setup *s, int way, enum tc_kind kind)
 {
 	int err = tc_detach(s->nl, &s->place[way], kind, s->loaded.program[way]);
@@ -541,6 +565,13 @@ static int remove_programs(struct setup *s)
 	return err ? err : remove_filters(s);
 }
 
+static int remove_device(struct setup *s)
+{
+	int err = device_del(s->nl, s->link);
+
+	return err ? msg_fail(err, "%s: cannot remove the device: %s", s->link->name, nl_error(s->nl, err)) : 0;
+}
+
 /* Where the program for --fast is now */
 static void tell_fast(const struct setup *s)
 {
@@ -563,7 +594,8 @@ static void tell(const struct setup *s)
 
 	msg_info("%s: %s%s", dev, s->o->dry_run ? "would be " : "", is_loaded(s) ? "reconfigured" : "loaded");
 	msg_info("  NAT64 prefix  %s", text6(s->o->v6_prefix).s);
-	msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
+	if (options_has_pool(s->o))
+		msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
 	for (size_t i = 0; i < s->o->n_allowed; i++)
 		msg_info("  allowed       %s", text6(s->o->allowed[i]).s);
 	if (s->o->statics.n)
@@ -573,7 +605,8 @@ static void tell(const struct setup *s)
 	msg_info("  mappings      %s", s->inherit == INHERIT_NOTHING ? "none yet" : "kept");
 	msg_info("  memory        %llu kB", (programs_memory(s->programs) + 1023) / 1024);
 	tell_fast(s);
-	msg_info("IPv6 hosts need a route to %s via an address of this machine on %s.", text6(s->o->v6_prefix).s, dev);
+	msg_info("IPv6 hosts need a route to %s via an address of this machine%s%s.", text6(s->o->v6_prefix).s,
+		 s->link->own ? "" : " on ", s->link->own ? "" : dev);
 }
 
 /* Nobody would forgive us for not saying it. */
@@ -608,6 +641,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	err = err ? err : finish_state(&s);
 	err = err ? err : attach(&s, NAT64_6TO4);
 	err = err ? err : attach(&s, NAT64_4TO6);
+	err = err ? err : add_device_route(&s);
 	err = err ? err : attach_fast(&s);
 	if (err) {
 		undo(&s);
@@ -617,6 +651,7 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	remove_fast(&s);
 	remove_old_filters(&s);
 	remove_routes(&s, &s.wanted);
+	remove_device_routes(&s);
 tell:
 	tell_lost(&s);
 	hints(nl, link, o);
@@ -664,7 +699,7 @@ int setup_unload(struct nl *nl, const struct link *link)
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
 	}
-	if (!is_loaded(&s) && routes_are_none(&s.routes) && !s.fast.n) {
+	if (!is_loaded(&s) && routes_are_none(&s.routes) && !s.fast.n && !link->own) {
 		err = msg_fail(-ENOENT, "nothing loaded on %s", link->name);
 		goto out;
 	}
@@ -672,6 +707,7 @@ int setup_unload(struct nl *nl, const struct link *link)
 	err = err ? err : find_hooks(&s); /* among them may have been filters on this very interface */
 	err = err ? err : remove_routes(&s, NULL);
 	err = err ? err : remove_programs(&s);
+	err = err || !link->own ? err : remove_device(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
 out:

@@ -491,5 +491,5 @@ int state_place(const struct loaded *maps, const struct nat64_config *cfg)
 
 bool is_given_out(__u32 index, __u32 v4_len)
 {
-	return v4_len > 30 || (index && index != (1U << (32 - v4_len)) - 1);
+	return v4_len == 31 || (v4_len < 31 && index && index != (1U << (32 - v4_len)) - 1);
 }

@@ -38,7 +38,7 @@ int static_parse(const char *text, struct static_mapping *m, struct reason *why)
 	what = prefix6_special(&m->v6);
 	if (what)
 		return reason(why, -EINVAL, "overlaps the %s", what);
-	what = prefix4_special(&m->v4);
+	what = m->v4.len ? prefix4_special(&m->v4) : NULL; /* all there are: CLAT (RFC 6877) */
 	if (what)
 		return reason(why, -EINVAL, "no addresses for hosts: %s", what);
 	if (128 - m->v6.len < 32 - m->v4.len)

@@ -216,8 +216,11 @@ static void print_config(struct out *o, const struct status *s)
 
 	out_string(o, "v6_prefix", "  NAT64 prefix      %s\n",
 		   text6((struct prefix6){ cfg->v6_prefix, cfg->v6_len }).s);
-	out_string(o, "v4_prefix", "  IPv4 prefix       %s\n",
-		   text4((struct prefix4){ cfg->v4_prefix, cfg->v4_len }).s);
+	if (cfg->v4_len == NAT64_V4_LEN_NONE)
+		out_null(o, "v4_prefix");
+	else
+		out_string(o, "v4_prefix", "  IPv4 prefix       %s\n",
+			   text4((struct prefix4){ cfg->v4_prefix, cfg->v4_len }).s);
 	out_array(o, "allowed_src");
 	for (size_t i = 0; i < s->n_allowed; i++) {
 		out_text(o, "  %-18s", i ? "" : "allowed");

@@ -17,6 +17,17 @@ int parse_interface(const char *arg, void *value, struct reason *why)
 	return 0;
 }
 
+/* As the kernel wants a name, and no pattern. */
+int parse_device(const char *arg, void *value, struct reason *why)
+{
+	size_t n = strlen(arg);
+
+	if (!n || n >= IF_NAMESIZE || !strcmp(arg, ".") || !strcmp(arg, "..") || strpbrk(arg, "/:% \t\n"))
+		return reason(why, -EINVAL, "cannot be the name of an interface");
+	memcpy(value, arg, n);
+	return 0;
+}
+
 int parse_pool(const char *arg, void *value, struct reason *why)
 {
 	struct prefix4 *p = value;

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""--device: a device of nat64's own, which translates whatever is routed to it, from anywhere."""
+
+import json
+import os
+import re
+import socket
+
+import pytest
+from bpf import Translator
+from lab import NAT64, embed, patience, standard, wait_for
+from paths import fetch, hops, iperf, ping, serve, v4_of
+
+H4, WEB = '192.0.2.2', embed('192.0.2.2')
+FIREWALL = '''
+table ip nat {
+    chain post { type nat hook postrouting priority srcnat; oifname "wan" ip daddr 203.0.113.0/24 masquerade; }
+}
+table ip f {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state invalid drop
+        ct state established,related accept
+        iifname "nat64" accept
+        iifname "wan" oifname "nat64" ip daddr 10.0.1.0/28 accept
+    }
+}
+table ip6 f {
+    chain forward {
+        type filter hook forward priority 0; policy drop;
+        ct state invalid drop
+        ct state established,related accept
+        iifname { "lan0", "lan1" } oifname "nat64" accept
+        iifname "nat64" oifname { "lan0", "lan1" } accept
+    }
+}
+'''
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(os.urandom(2_000_000))
+    return path
+
+
+class Router:
+    """Two LANs, a host behind another router on the second, and IPv4 behind wan; strict reverse path filters and stateful
+    firewalls in both families. LANs have no IPv4 address."""
+
+    def __init__(self, lab):
+        self.a, self.b, self.r, self.c, self.gw, self.h4 = lab.hosts('a', 'b', 'r', 'c', 'gw', 'h4')
+        lab.link(self.a, 'eth0', self.gw, 'lan0')
+        lab.switch((self.b, 'eth0'), (self.r, 'left'), (self.gw, 'lan1'))
+        lab.link(self.r, 'right', self.c, 'eth0')
+        lab.link(self.gw, 'wan', self.h4, 'eth0')
+        for host in self.gw, self.r:
+            host.sysctl('net.ipv6.conf.all.forwarding', 1)
+        self.gw.sysctl('net.ipv4.ip_forward', 1)
+        for conf in 'all', 'default', 'lan0', 'lan1', 'wan':
+            self.gw.sysctl(f'net.ipv4.conf.{conf}.rp_filter', 1)
+        for n, host, ifname in (6, self.a, 'lan0'), (7, self.b, 'lan1'):
+            self.gw.addr(ifname, f'fc00:{n}::1/64')
+            host.addr('eth0', f'fc00:{n}::{n}/64')
+            host.route('default', 'via', f'fc00:{n}::1')
+        self.r.addr('left', 'fc00:7::8/64')
+        self.r.addr('right', 'fc00:8::1/64')
+        self.r.route('default', 'via', 'fc00:7::1')
+        self.c.addr('eth0', 'fc00:8::8/64')
+        self.c.route('default', 'via', 'fc00:8::1')
+        self.gw.route('fc00:8::/64', 'via', 'fc00:7::8')
+        self.gw.addr('wan', '192.0.2.1/24')
+        self.h4.addr('eth0', f'{H4}/24', '203.0.113.9/32')
+        self.h4.route('10.0.0.0/8', 'via', '192.0.2.1')
+        self.gw.route('203.0.113.0/24', 'via', H4)
+        self.hosts = {'fc00:6::6': self.a, 'fc00:7::7': self.b, 'fc00:8::8': self.c}
+        for host in self.hosts.values():
+            wait_for(lambda h=host: not h.run('ping', '-c1', '-W0.5', 'fc00:6::1', check=False).returncode, 'the links')
+
+
+@pytest.fixture
+def router(lab):
+    return Router(lab)
+
+
+def drops(gw):
+    with Translator(gw, 'nat64') as t:
+        return t.drops()
+
+
+def test_whatever_is_routed_to_it(router, file):
+    """Hosts of two LANs and behind another router have one pool; the router itself too. Firewalls see every packet in both
+    families, masquerade works, IPv4 hosts reach mapped ones, hosts reach each other through the prefix."""
+    gw, h4 = router.gw, router.h4
+    gw.load(device='nat64')
+    gw.nft(FIREWALL)
+    gw.nft('add rule ip6 f forward iifname "lan1" oifname "lan1" accept')
+    serve(h4, file.parent, '0.0.0.0')
+    for v6, host in router.hosts.items():
+        ping(host, WEB)
+        fetch(host, f'[{WEB}]', file)
+        fetch(host, f'[{embed("203.0.113.9")}]', file)          # masqueraded
+        serve(host, file.parent, '::')
+        address = v4_of(gw, v6, 'nat64')
+        ping(h4, address)
+        fetch(h4, address, file)
+    ping(gw, WEB)
+    fetch(gw, f'[{WEB}]', file)
+    fetch(gw, v4_of(gw, 'fc00:8::8', 'nat64'), file)            # an IPv4 program of the router
+    assert drops(gw) == {}
+    hairpin = embed(v4_of(gw, 'fc00:8::8', 'nat64'))
+    ping(router.a, hairpin)
+    fetch(router.a, f'[{hairpin}]', file)
+    assert set(drops(gw)) <= {'icmp-type'}                      # redirects of the IPv4 stack, which sees them come and go
+    assert {str(v4_of(gw, v6, 'nat64')).rsplit('.', 1)[0] for v6 in router.hosts} == {'10.0.1'}
+    gw.nft('flush ruleset')
+    gw.unload(i='nat64')
+    assert 'nat64' not in [name for _, name in gw.interfaces()]
+
+
+def test_it_is_one_hop(router):
+    """Both stacks of this machine decrement: together once."""
+    gw = router.gw
+    gw.load(device='nat64')
+    for host in router.a, router.c:
+        way = ['fc00:6::1'] if host is router.a else ['fc00:8::1', 'fc00:7::1']
+        assert hops(host.run('traceroute', '-n', '-q1', WEB).stdout) == way + [WEB]
+    mapped = v4_of(gw, 'fc00:8::8', 'nat64')
+    assert hops(router.h4.run('traceroute', '-n', '-q1', mapped).stdout) == \
+        ['192.0.2.1', v4_of(gw, 'fc00:7::8', 'nat64'), mapped]
+    assert hops(gw.run('traceroute', '-n', '-q1', WEB).stdout) == [WEB]
+
+
+def test_host_that_moves(router):
+    """From LAN to LAN, with its address, an IPv4 host finds it where it was."""
+    gw = router.gw
+    gw.load(device='nat64')
+    router.a.addr('eth0', 'fc00:66::66/128')
+    gw.route('fc00:66::66/128', 'via', 'fc00:6::6')
+    ping(router.a, WEB, '-I', 'fc00:66::66')
+    address = v4_of(gw, 'fc00:66::66', 'nat64')
+    router.a.ip(*'addr del fc00:66::66/128 dev eth0'.split())
+    router.c.addr('eth0', 'fc00:66::66/128')
+    router.r.route('fc00:66::66/128', 'via', 'fc00:8::8')
+    gw.ip(*'-6 route replace fc00:66::66/128 via fc00:7::8'.split())
+    ping(router.h4, address)
+    ping(router.c, WEB, '-I', 'fc00:66::66')
+    assert v4_of(gw, 'fc00:66::66', 'nat64') == address
+
+
+def test_interfaces_change(router):
+    """What happens to an interface of a host is none of the translator's business."""
+    gw = router.gw
+    gw.load(device='nat64')
+    ping(router.a, WEB)
+    gw.ip(*'link set lan0 down'.split())
+    gw.ip(*'link set lan0 address 02:00:00:00:00:77'.split())
+    gw.ip(*'link set lan0 name uplan'.split())
+    gw.ip(*'link set uplan up'.split())
+    gw.addr('uplan', 'fc00:6::1/64')
+    router.a.ip(*'-6 neigh flush dev eth0'.split())             # or it asks for the new MAC address half a minute later
+    wait_for(lambda: not router.a.run('ping', '-c1', '-W0.5', 'fc00:6::1', check=False).returncode, 'the link')
+    ping(router.a, WEB)
+    ping(router.h4, v4_of(gw, 'fc00:6::6', 'nat64'))
+
+
+def test_path_mtu_both_ways(router):
+    """Both stacks say what is too big; the errors are translated like any."""
+    gw = router.gw
+    gw.load(device='nat64')
+    ping(router.c, WEB)
+    for host, ifname in (router.r, 'right'), (router.c, 'eth0'):
+        host.ip('link', 'set', ifname, 'mtu', 1400)
+    address = v4_of(gw, 'fc00:8::8', 'nat64')
+    found = router.h4.run('tracepath', '-n', address).stdout
+    assert re.search(r'Resume: pmtu 1380\b', found), found
+    for host, ifname in (gw, 'wan'), (router.h4, 'eth0'):
+        host.ip('link', 'set', ifname, 'mtu', 1300)
+    found = router.a.run('tracepath', '-n', WEB).stdout
+    assert re.search(r'Resume: pmtu 1320\b', found), found
+    with socket_of(router.h4, '0.0.0.0') as s4, socket_of(router.c, 'fc00:8::8') as s6:
+        for size in 100, 1200, 1300, 1500, 8000, 60000:
+            data = os.urandom(size)
+            s4.sendto(data, (address, 7000))
+            assert s6.recv(1 << 16) == data, f'{size} bytes from h4'
+            wait_for(lambda d=data: arrives(s6, d, (WEB, 7000), s4), f'{size} bytes from c')     # the first tells the MTU
+    assert drops(gw) == {}
+
+
+def arrives(sender, data, to, receiver):
+    sender.sendto(data, to)
+    receiver.settimeout(patience(0.5))
+    try:
+        return receiver.recv(1 << 16) == data
+    except TimeoutError:
+        return False
+
+
+def socket_of(host, address):
+    """A datagram socket that lets what it sends be cut on its way."""
+    with host:
+        s = socket.socket(socket.AF_INET6 if ':' in address else socket.AF_INET, socket.SOCK_DGRAM)
+    if ':' in address:
+        s.setsockopt(socket.IPPROTO_IPV6, 23, 0)        # IPV6_MTU_DISCOVER
+    else:
+        s.setsockopt(socket.IPPROTO_IP, 10, 0)          # IP_MTU_DISCOVER
+    s.setsockopt(socket.SOL_SOCKET, 33, 4 << 20)        # SO_RCVBUFFORCE
+    s.settimeout(patience(10))
+    s.bind((address, 7000))
+    return s
+
+
+def test_bulk(router):
+    """Super-packets stay such."""
+    gw = router.gw
+    gw.load(device='nat64')
+    for reverse in (), ('-R',):
+        end = iperf(router.h4, router.a, WEB, '-n', '100M', *reverse)
+        assert end['sum_received']['bytes'] >= 100_000_000 * 0.99
+    with Translator(gw, 'nat64') as t:
+        stats = t.stats()
+    assert min(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 40 and \
+        max(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 5000, stats
+    assert stats['drops'] == [{}, {}]
+
+
+def test_packets_that_go_round_end(lab):
+    """Two mappings that point at each other, and two devices: what circles loses a hop each time."""
+    h6, gw, h4 = standard(lab)
+    gw.load('-6', '2001:db8:64::/96', '-s', f'{embed("10.0.2.9")}=10.0.1.9', device='one')
+    gw.load('-s', '2001:db8:64::a00:109=10.0.2.9', '--icmp-src', '192.0.0.11', '-s', 'fc00:6::6=10.0.2.6', device='two',
+            v4='10.0.2.0/24')
+    # an IPv4 packet to 10.0.1.9 becomes one to 64:ff9b::10.0.2.9, that one to 10.0.2.9, that to 2001:db8:64::10.0.1.9, ...
+    h4.run('ping', '-c1', '-W0.5', '-t', '255', '10.0.1.9', check=False)
+    before = [counted(gw, name) for name in ('one', 'two')]
+    h4.run('ping', '-c1', '-W1', '10.0.1.9', check=False)
+    after = [counted(gw, name) for name in ('one', 'two')]
+    assert after == [counted(gw, name) for name in ('one', 'two')], 'it still goes round'
+    assert sum(after) - sum(before) < 400, 'it went round for longer than its TTL allows'
+
+
+def counted(gw, name):
+    with Translator(gw, name) as t:
+        stats = t.stats()
+        return sum(stats['packets']) + sum(n for way in stats['drops'] for n in way.values())
+
+
+def test_siit_dc(lab, file):
+    """RFC 7755: all mappings are static, and there is no pool."""
+    h6, gw, h4 = standard(lab)
+    gw.load('-s', 'fc00:6::6=203.0.113.6', '-s', 'fc00:66::/120=198.18.7.0/24', device='nat64', v4=None, allow=())
+    ping(h6, WEB)
+    ping(h4, '203.0.113.6')
+    serve(h4, file.parent, H4)
+    fetch(h6, f'[{WEB}]', file)
+    h6.addr('eth0', 'fc00:66::9/128')
+    ping(h4, '198.18.7.9')
+    with Translator(gw, 'nat64') as t:
+        assert t.drops() == {}
+    status = json.loads(gw.nat64('--device', 'nat64', '--status', '--json').stdout)['translators'][0]
+    assert status['v4_prefix'] is None and status['mappings']['addresses'] == 0
+
+
+def test_clat(lab, file):
+    """RFC 6877: IPv4-only programs on a host that has IPv6 alone, through a NAT64 elsewhere."""
+    h6, gw, h4 = standard(lab)
+    gw.load()                                                   # the NAT64 of the network
+    gw.route('fc00:c1a7::/96', 'via', 'fc00:6::6')
+    h6.sysctl('net.ipv4.ip_forward', 1)
+    h6.sysctl('net.ipv6.conf.all.forwarding', 1)
+    h6.load('-6', 'fc00:c1a7::/96', '-s', '64:ff9b::/96=0.0.0.0/0', device='clat', v4=None, allow=())
+    h6.addr('clat', '192.0.0.1/32')
+    ping(h6, H4)
+    serve(h4, file.parent, H4)
+    fetch(h6, H4, file)
+    assert hops(h6.run('traceroute', '-n', '-q1', H4).stdout)[-1] == H4
+    with socket_of(h6, '0.0.0.0') as s6, socket_of(h4, '0.0.0.0') as s4:
+        for size in 100, 1400, 5000:
+            data = os.urandom(size)
+            s6.sendto(data, (H4, 7000))
+            got, back = s4.recvfrom(1 << 16)
+            assert got == data
+            s4.sendto(data, back)
+            assert s6.recv(1 << 16) == data
+    h6.ip(*'addr del 192.0.0.1/32 dev clat'.split())
+
+
+def test_status_tells_of_its_routes(nat_device):
+    """A route that somebody took away is missed, in either family."""
+    gw = nat_device
+    gw.nat64('--device', 'nat64', '--status')
+    for family, prefix in ('-6', '64:ff9b::/96'), ('-4', '10.0.1.0/24'):
+        gw.ip(family, 'route', 'del', prefix, 'dev', 'nat64')
+        done = gw.run(NAT64, '--device', 'nat64', '--status', check=False)
+        assert done.returncode == 1 and f'the route to {prefix} is missing' in done.stdout
+        gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8')
+        gw.nat64('--device', 'nat64', '--status')
+
+
+@pytest.fixture
+def nat_device(lab):
+    gw = standard(lab)[1]
+    gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8')
+    yield gw
+    gw.nat64('--device', 'nat64', '-u')
+
+
+def test_it_is_made_and_removed(lab):
+    """Names that are taken or impossible, a failure half way, a dry run, and again with other options."""
+    h6, gw, h4 = standard(lab)
+    for name in 'a/b', 'x' * 16, '', '.', 'a b', 'nat%d':
+        gw.nat64('--device', name, '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=2)
+    gw.nat64('--device', 'eth1', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)
+    gw.nat64('--device', 'nat64', '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--fast', rc=2)
+    gw.nat64('--device', 'nat64', '-u', rc=2)
+    gw.route('64:ff9b::/96', 'via', 'fc00:6::6')                # fails half way: it leads elsewhere
+    gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)
+    gw.ip(*'-6 route del 64:ff9b::/96'.split())
+    before = gw.snapshot()
+    gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--dry-run')
+    assert gw.snapshot() == before
+    gw.load(device='nat64')
+    ping(h6, WEB)
+    address = v4_of(gw, 'fc00:6::6', 'nat64')
+    gw.load('-6', '2001:db8:64::/96', device='nat64')
+    ping(h6, embed(H4, '2001:db8:64::/96'))
+    assert v4_of(gw, 'fc00:6::6', 'nat64') == address
+    assert '64:ff9b::/96' not in gw.ip('-6', 'route')
+    gw.nat64('--device', 'nat64', '--mappings')
+    gw.unload(i='nat64')
+    gw.ip(*'link add nat64 type ifb'.split())
+    gw.nat64('--device', 'nat64', '-u', rc=1)
+    gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* device.h - a translator's own device (--device)
+ *
+ * It carries the routes to the IPv4 prefix and to the NAT64 prefix. What is routed to it, from wherever, meets the program at
+ * its egress hook, arrives there again, meets the one at the ingress hook, and goes on through the stack as the other
+ * family. The device is a `dummy`, or where the kernel has none an `ifb`, which like a dummy needs neither neighbours nor
+ * anything behind it. It is known for nat64's by its alias. */
+#ifndef NAT64_DEVICE_H
+#define NAT64_DEVICE_H
+
+#include "addr.h"
+#include "link.h"
+
+/* What it would be like. */
+struct link device_planned(const char *name);
+
+/* Makes it and brings it up. 0 with *link, or a negative errno with *why. */
+int device_make(struct nl *nl, const char *name, struct link *link, struct reason *why);
+
+/* 0 or a negative errno. With it goes all that is attached to it or leads to it. */
+int device_del(struct nl *nl, const struct link *link);
+
+/* Sees to the route to the NAT64 prefix; *made: it was not there. Local programs use packets of 1500 bytes on it. 0, or a
+ * negative errno with *why. */
+int device_route_set(struct nl *nl, const struct link *link, struct prefix6 dst, bool *made, struct reason *why);
+
+/* 1, 0, or a negative errno */
+int device_route_is_there(struct nl *nl, const struct link *link, struct prefix6 dst);
+
+int device_route_del(struct nl *nl, const struct link *link, struct prefix6 dst);
+
+/* Takes the routes of ours to other IPv6 prefixes than `wanted` away. 0 or a negative errno. */
+int device_routes_del(struct nl *nl, const struct link *link, const struct prefix6 *wanted);
+
+#endif
