@@ -117,8 +117,9 @@ struct request {
 	union nat64_v6 v6;
 	__u32 index;
 	__u32 pad;
-	union nat64_v6 old; /* the owner before, all zero if none, */
-	__u64 seen;	    /* and when it, or the owner that is revived, was last seen */
+	union nat64_v6 old;	  /* the owner before, all zero if none, */
+	__u64 seen;		  /* and when it, or the owner that is revived, was last seen */
+	struct nat64_event event; /* of which tell() tells */
 };
 
 struct {
@@ -471,21 +472,23 @@ __noinline int take_address(struct __sk_buff *skb)
 __noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
 {
 	__u32 zero = 0;
-	const struct request *r = bpf_map_lookup_elem(&request, &zero);
+	struct request *r = bpf_map_lookup_elem(&request, &zero);
 	struct nat64_listen *l = listeners();
-	struct nat64_event e = { .kind = kind };
+	struct nat64_event *e;
 
 	asm volatile("" : : "r"(skb));
 	if (!r || !l || !may_listen(l, NAT64_EVENTS))
 		return 0;
-	e.time = bpf_ktime_get_boot_ns();
-	if (!is_listening(l, NAT64_EVENTS, e.time))
+	e = &r->event; /* the stack has no room for it */
+	e->time = bpf_ktime_get_boot_ns();
+	if (!is_listening(l, NAT64_EVENTS, e->time))
 		return 0;
-	e.v4 = kind == NAT64_EVENT_EXHAUSTED ? 0 : v4_at(r->index);
-	e.v6 = kind == NAT64_EVENT_EXPIRED ? r->old : r->v6;
-	e.next = r->v6;
-	e.seen = r->seen;
-	tell_event(l, &e);
+	e->kind = kind;
+	e->v4 = kind == NAT64_EVENT_EXHAUSTED ? 0 : v4_at(r->index);
+	e->v6 = kind == NAT64_EVENT_EXPIRED ? r->old : r->v6;
+	e->next = r->v6;
+	e->seen = r->seen;
+	tell_event(l, e);
 	return 0;
 }
 
