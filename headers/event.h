@@ -57,6 +57,13 @@ static __always_inline bool is_held(const struct nat64_lease *lease, __u64 now)
 	return READ_ONCE(lease->until) >= now;
 }
 
+/* An addition without a result, which is all that Linux 5.10 has of atomic instructions. Newer versions of clang make
+ * another of __sync_fetch_and_add(). */
+static __always_inline void count_one(__u64 *n)
+{
+	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(n), "r"(1ULL) : "memory");
+}
+
 /* Puts a record into the ring at a place of `rings`, "events" or "packets"; while one listener takes another's place, there
  * is none. */
 static __always_inline void put(void *rings, __u32 place, struct nat64_lease *lease, void *record, __u32 size)
@@ -64,7 +71,7 @@ static __always_inline void put(void *rings, __u32 place, struct nat64_lease *le
 	void *ring = bpf_map_lookup_elem(rings, &place);
 
 	if (ring && bpf_ringbuf_output(ring, record, size, 0))
-		__sync_fetch_and_add(&lease->lost, 1);
+		count_one(&lease->lost);
 }
 
 /* Tells all who listen of an event whose .time is now. */
