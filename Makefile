@@ -141,7 +141,7 @@ build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 
 test-kernels: all build/verifier
 	@tests/deps demo test kernels
-	$(Q)FULL='$(FULL)' tests/kernels $(KERNELS)
+	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
