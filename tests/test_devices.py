@@ -45,6 +45,11 @@ def macvlan(lab, h6, gw):
     gw.ip(*'link add eth0 link lower type macvlan mode bridge'.split())
 
 
+def ipvlan(lab, h6, gw):
+    lab.link(h6, 'eth0', gw, 'lower')
+    gw.ip(*'link add eth0 link lower type ipvlan mode l2'.split())
+
+
 def bridge(lab, h6, gw):
     lab.link(h6, 'eth0', gw, 'port')
     gw.ip(*'link add eth0 type bridge'.split())
@@ -75,6 +80,8 @@ def wireguard(lab, h6, gw):
                  f'peer {keys[other][1]} allowed-ips {allowed} endpoint 203.0.113.{3 - n}:51820')
 
 
+V4, V6 = 'addr add 203.0.113.{n}/24 dev lower', 'addr add fd00::{n}/64 dev lower nodad'
+
 DEVICES = {          # name -> how to make it, is it layer 3
     'veth': (veth, False),
     'tun': (pump('tun'), True),
@@ -91,6 +98,13 @@ DEVICES = {          # name -> how to make it, is it layer 3
                        'link add eth0 link mid type vlan id 4'), False),
     'bond': (bond, False),
     'wireguard': (wireguard, True),
+    'ipvlan': (ipvlan, False),
+    'geneve': (over_veth(V4, 'link add eth0 type geneve id 64 remote 203.0.113.{other}'), False),
+    'gretap': (over_veth(V4, 'link add eth0 type gretap local 203.0.113.{n} remote 203.0.113.{other}'), False),
+    'gre': (over_veth(V4, 'link add eth0 type gre local 203.0.113.{n} remote 203.0.113.{other}'), True),
+    'sit': (over_veth(V4, 'link add eth0 type sit local 203.0.113.{n} remote 203.0.113.{other}'), True),
+    'ip6gre': (over_veth(V6, 'link add eth0 type ip6gre local fd00::{n} remote fd00::{other} dev lower'), True),
+    'ip6tnl': (over_veth(V6, 'link add eth0 type ip6tnl mode any local fd00::{n} remote fd00::{other} dev lower'), True),
 }
 
 
@@ -159,6 +173,30 @@ def test_device(hosts, big):
     assert 'working           yes' in gw.nat64('--status').stdout
     gw.unload()
     assert h6.run('ping', '-c1', '-W0.3', WEB, check=False).returncode
+
+
+NOT_FOR_HOSTS = {       # how it is made, and what nat64 says of it
+    'dummy': ('type dummy', 'nothing behind'),
+    'ifb': ('type ifb', 'nothing behind'),
+    'vrf': ('type vrf table 64', 'VRF'),
+    'ipip': ('type ipip local 203.0.113.1 remote 203.0.113.2', 'no IPv6'),
+    'sit for IPv4': ('type sit mode ipip local 203.0.113.1 remote 203.0.113.2', 'no IPv6'),
+    'ip6tnl for IPv4': ('type ip6tnl mode ipip6 local fd00::1 remote fd00::2', 'no IPv6'),
+    'nlmon': ('type nlmon', 'neither Ethernet nor'),
+    'vcan': ('type vcan', 'neither Ethernet nor'),
+}
+
+
+@pytest.mark.parametrize('kind', NOT_FOR_HOSTS)
+def test_nothing_to_translate_there(net, kind):
+    """Interfaces that IPv6 hosts cannot be behind are refused, in words."""
+    gw, (how, says) = net[1], NOT_FOR_HOSTS[kind]
+    done = gw.run(*f'ip link add name odd {how}'.split(), check=False)
+    if re.search('Unknown device type|not supported', done.stderr):
+        not_here(f'{kind}: {done.stderr}')
+    assert done.returncode == 0, done.stderr
+    gw.ip('link', 'set', 'odd', 'up')
+    assert says in gw.nat64('-i', 'odd', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1).stderr
 
 
 def datagrams(h6, h4, address):

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* link.c - the interface: what it is, and whether it can carry a translator */
 #include <errno.h>
+#include <netinet/in.h>
 #include <net/if.h> /* before linux/if_arp.h, which then leaves out what it has in common with it */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <linux/if_arp.h>
+#include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 
 #include "link.h"
@@ -33,6 +35,16 @@ static bool is_l3(unsigned short type)
 	}
 }
 
+/* Of a sit or ip6tnl tunnel: the protocol that it is for, if it is for one. */
+static int tunnel_attr(const struct nlattr *attr, void *data)
+{
+	struct link *link = data;
+
+	if (mnl_attr_get_type(attr) == IFLA_IPTUN_PROTO && !mnl_attr_validate(attr, MNL_TYPE_U8))
+		link->v4_only = mnl_attr_get_u8(attr) == IPPROTO_IPIP;
+	return MNL_CB_OK;
+}
+
 static int linkinfo_attr(const struct nlattr *attr, void *data)
 {
 	struct link *link = data;
@@ -42,6 +54,8 @@ static int linkinfo_attr(const struct nlattr *attr, void *data)
 
 	if (kind && !mnl_attr_validate(attr, MNL_TYPE_STRING))
 		snprintf(kind, sizeof(link->kind), "%.*s", mnl_attr_get_payload_len(attr), mnl_attr_get_str(attr));
+	if (mnl_attr_get_type(attr) == IFLA_INFO_DATA && (!strcmp(link->kind, "sit") || !strcmp(link->kind, "ip6tnl")))
+		mnl_attr_parse_nested(attr, tunnel_attr, link);
 	return MNL_CB_OK;
 }
 
@@ -156,9 +170,22 @@ static int port_check(const struct link *link, struct reason *why)
 	return reason(why, -EOPNOTSUPP, "is a port of %s: load there instead (-i %s)", master, master);
 }
 
+/* Kinds of interfaces whose frames are like others', and behind which no IPv6 hosts can be */
+static int kind_check(const struct link *link, struct reason *why)
+{
+	if (!strcmp(link->kind, "ipip") || link->v4_only)
+		return reason(why, -EOPNOTSUPP, "is a tunnel for IPv4: no IPv6 hosts are behind it");
+	if (!strcmp(link->kind, "vrf"))
+		return reason(why, -EOPNOTSUPP, "is a VRF, whose packets are those of its ports");
+	if (!link->own && (!strcmp(link->kind, "dummy") || !strcmp(link->kind, "ifb")))
+		return reason(why, -EOPNOTSUPP,
+			      "has nothing behind it (for a device that packets are routed to: --device)");
+	return 0;
+}
+
 int link_check(const struct link *link, struct reason *why)
 {
-	if (port_check(link, why))
+	if (port_check(link, why) || kind_check(link, why))
 		return -EOPNOTSUPP;
 	if (link->type != ARPHRD_ETHER && !link->l3)
 		return reason(why, -EOPNOTSUPP, "neither Ethernet nor a layer-3 interface (link type %u)", link->type);

@@ -19,6 +19,7 @@ struct link {
 	unsigned int lower;	/* index of the interface that it lies upon (VLAN, macvlan), or 0 */
 	char kind[16];		/* "bridge", "vlan", "wireguard", …; empty for hardware */
 	bool has_v4;		/* an IPv4 address: set by those who have looked for one */
+	bool v4_only;		/* a tunnel that is for IPv4 */
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 	bool own;		/* made by nat64 (device.h) */
