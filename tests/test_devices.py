@@ -66,6 +66,11 @@ def bond(lab, h6, gw):
 
 def wireguard(lab, h6, gw):
     lab.link(h6, 'lower', gw, 'lower')
+    wireguard_over(h6, gw, 'eth0', 'fc00:6::')
+
+
+def wireguard_over(h6, gw, ifname, net):
+    """A tunnel between two hosts over the link `lower`, where h6 has the address 6 of `net` and gw 1."""
     keys = {}
     for host in h6, gw:
         private = host.run('wg', 'genkey').stdout.strip()
@@ -74,9 +79,9 @@ def wireguard(lab, h6, gw):
                                                  capture_output=True).stdout.strip()
     for n, host, other in (1, h6, gw), (2, gw, h6):
         host.addr('lower', f'203.0.113.{n}/24')
-        host.ip(*'link add eth0 type wireguard'.split())
-        allowed = 'fc00:6::1/128,64:ff9b::/96' if host is h6 else 'fc00:6::6/128'
-        host.run('sh', '-c', f'echo {keys[host][0]} | wg set eth0 private-key /dev/stdin listen-port 51820 '
+        host.ip(*f'link add {ifname} type wireguard'.split())
+        allowed = f'{net}1/128,64:ff9b::/96' if host is h6 else f'{net}6/128'
+        host.run('sh', '-c', f'echo {keys[host][0]} | wg set {ifname} private-key /dev/stdin listen-port 51820 '
                  f'peer {keys[other][1]} allowed-ips {allowed} endpoint 203.0.113.{3 - n}:51820')
 
 

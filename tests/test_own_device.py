@@ -10,6 +10,9 @@ import pytest
 from bpf import Translator
 from lab import NAT64, embed, patience, standard, wait_for
 from paths import fetch, hops, iperf, ping, serve, v4_of
+from test_devices import not_here, site, wireguard_over
+from test_hop import FLOWTABLE, MASQUERADE, conntrack
+from test_neighbours import tunnel
 
 H4, WEB = '192.0.2.2', embed('192.0.2.2')
 FIREWALL = '''
@@ -303,6 +306,120 @@ def nat_device(lab):
     gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8')
     yield gw
     gw.nat64('--device', 'nat64', '-u')
+
+
+def test_ipsec(lab, file):
+    """Hosts behind ESP in tunnel mode: policies are for the stack, in both directions, and it tells what is too big."""
+    h6, gw, h4 = standard(lab)
+    tunnel(h6, gw)
+    gw.load('-s', 'fd99::2=10.0.1.9', device='nat64')
+    ping(h6, WEB, '-I', 'fd99::2')
+    ping(h4, '10.0.1.9')
+    serve(h4, file.parent, H4)
+    fetch(h6, f'[{WEB}]', file, '--interface', 'fd99::2')
+    serve(h6, file.parent, 'fd99::2')
+    fetch(h4, '10.0.1.9', file)
+    gw.ip(*'xfrm policy del src fd99::2 dst ::/0 dir fwd'.split())
+    gw.ip(*'xfrm policy add src fd99::2 dst ::/0 dir fwd action block'.split())
+    assert h6.run('ping', '-c1', '-W0.5', '-I', 'fd99::2', WEB, check=False).returncode, 'against the policy'
+
+
+@pytest.mark.parametrize('masquerade', [False, True])
+def test_flowtable(lab, tmp_path_factory, masquerade):
+    """Flows are offloaded between the device and the interfaces, both as IPv4 and as IPv6."""
+    h6, gw, h4 = standard(lab)
+    gw.load(device='nat64')
+    done = gw.run('nft', FLOWTABLE.replace('eth0, eth1', 'eth0, eth1, nat64') + (MASQUERADE if masquerade else ''), check=False)
+    if done.returncode:
+        not_here('nft flowtable')
+    if masquerade:
+        h4.ip('route', 'del', 'default')
+    ping(h6, WEB)
+    big = site(tmp_path_factory, 20_000_000)
+    serve(h4, big.parent, H4)
+    client = h6.start('curl', '-gsSf', '-m', int(patience(60)), '--limit-rate', '2M', '-o', '/dev/null', f'http://[{WEB}]/big')
+    wait_for(lambda: '[OFFLOAD]' in conntrack(gw), 'a flow to be offloaded')
+    fetch(h6, f'[{WEB}]', big, timeout=60)
+    assert client.wait(patience(60)) == 0, client.stdout.read()
+    assert drops(gw) == {}
+
+
+def test_containers(lab):
+    """Twenty, each on a veth of its own with a route to its address, and one pool."""
+    gw, h4 = lab.hosts('gw', 'h4')
+    lab.link(gw, 'wan', h4, 'eth0')
+    gw.sysctl('net.ipv4.ip_forward', 1)
+    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.addr('wan', '192.0.2.1/24')
+    h4.addr('eth0', f'{H4}/24')
+    h4.route('default', 'via', '192.0.2.1')
+    gw.load(device='nat64', v4='10.0.1.0/27')
+    for n in range(1, 21):
+        c = lab.host(f'c{n}')
+        lab.link(gw, f'c{n}', c, 'eth0')
+        c.addr('eth0', f'fc00:c::{n:x}/128')
+        c.ip('-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'eth0', 'onlink')
+        gw.ip('addr', 'add', 'fe80::1/64', 'dev', f'c{n}', 'nodad')
+        gw.route(f'fc00:c::{n:x}/128', 'dev', f'c{n}')
+        ping(c, WEB, count=1)
+    with Translator(gw, 'nat64') as t:
+        addresses = {m.v4 for m in t.mappings().values()}
+        assert t.drops() == {}
+    assert len(addresses) == 20
+    gw.ip('link', 'del', 'c20')
+    ping(lab.all[2], WEB, count=1)
+
+
+def test_wireguard_and_lan(lab, file):
+    """Peers of a hub and a LAN."""
+    h6, gw, h4 = standard(lab)
+    peer = lab.host('peer')
+    lab.link(peer, 'lower', gw, 'lower')
+    try:
+        wireguard_over(peer, gw, 'wg0', 'fc00:9::')
+    except (AssertionError, FileNotFoundError) as e:
+        if not re.search("Unknown device type|file or directory: 'wg'", str(e)):
+            raise
+        not_here(f'wireguard: {e}')
+    for host in peer, gw:
+        host.ip('link', 'set', 'wg0', 'up')
+    peer.addr('wg0', 'fc00:9::6/64')
+    gw.addr('wg0', 'fc00:9::1/64')
+    peer.route('::/0', 'dev', 'wg0')
+    gw.load(device='nat64')
+    serve(h4, file.parent, H4)
+    for host, v6 in (h6, 'fc00:6::6'), (peer, 'fc00:9::6'):
+        wait_for(lambda h=host: not h.run('ping', '-c1', '-W0.5', WEB, check=False).returncode, 'an answer')
+        fetch(host, f'[{WEB}]', file)
+        ping(h4, v4_of(gw, v6, 'nat64'))
+
+
+def test_policy_routing(lab):
+    """Two ways to the hosts and two to IPv4: rules decide, as for any packet."""
+    h6, gw, h4 = standard(lab)
+    lab.link(gw, 'eth2', h4, 'eth1')
+    gw.addr('eth2', '198.18.0.1/24')
+    h4.addr('eth1', '198.18.0.2/24')
+    gw.load(device='nat64')
+    ping(h6, WEB)
+    address = v4_of(gw, 'fc00:6::6', 'nat64')
+    gw.ip('rule', 'add', 'from', address, 'iif', 'nat64', 'table', 7)
+    gw.ip(*'route add default via 198.18.0.2 dev eth2 table 7'.split())
+    before = received(h4, 'eth1')
+    ping(h6, WEB)
+    assert received(h4, 'eth1') - before >= 3, 'not by the rule'
+    gw.nft('''
+        table ip6 m {
+            chain pre { type filter hook prerouting priority mangle; iifname "nat64" meta mark set 9; }
+        }''')
+    gw.ip(*'-6 rule add fwmark 9 table 9'.split())
+    gw.ip(*'-6 route add blackhole default table 9'.split())
+    assert h6.run('ping', '-c1', '-W0.3', WEB, check=False).returncode, 'past the rule by the mark'
+    gw.ip(*'rule del table 7'.split())          # it names the device
+
+
+def received(host, ifname):
+    return json.loads(host.ip('-j', '-s', 'link', 'show', 'dev', ifname))[0]['stats64']['rx']['packets']
 
 
 def test_it_is_made_and_removed(lab):
