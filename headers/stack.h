@@ -63,16 +63,21 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
  * `*act`: what the program returns. */
 static __always_inline int send_by_stack(struct __sk_buff *skb, __s8 *act)
 {
-	const __u32 at = l3_off() + offsetof(struct ipv6hdr, hop_limit);
-	__u8 hop_limit;
+	struct ipv6hdr *h;
 
 	if (skb->tc_index != HOP_GIVEN_BACK) {
+		h = pkt_at(skb, l3_off(), sizeof(*h));
+		if (!h)
+			return NAT64_DROP_NO_MEMORY;
+		if (h->hop_limit < 255) {
+			h->hop_limit++;
+			if (has_kernel_csum(skb)) /* the lower byte of its word */
+				bpf_csum_update(skb, (__force __wsum)csum_16(bpf_htons(1)));
+		}
 		skb->tc_index = HOP_GIVEN_BACK;
-		TRY(pkt_load(skb, at, &hop_limit, 1));
-		hop_limit += hop_limit < 255;
-		TRY(pkt_store(skb, at, &hop_limit, 1));
 	}
-	TRY(turn_frame(skb));
+	if (!cfg.device) /* which sends to itself */
+		TRY(turn_frame(skb));
 	*act = arrive_again();
 	return NAT64_PASS;
 }

@@ -45,7 +45,9 @@ def pings(*ways):
     for p in running:
         assert 'bytes from' in p.stdout.readline() + p.stdout.readline()
     yield
-    for p in running:
+    for p in running:           # some more, however short that was
+        for _ in range(10):
+            p.stdout.readline()
         p.send_signal(2)
         report = p.communicate(timeout=patience(20))[0]
         sent, received = map(int, re.search(r'(\d+) packets transmitted, (\d+) received', report).groups())

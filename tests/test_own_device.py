@@ -288,6 +288,19 @@ def test_clat(lab, file):
     h6.ip(*'addr del 192.0.0.1/32 dev clat'.split())
 
 
+def test_one_neighbour_for_all(nat_device):
+    """However many hosts and servers there are: the kernel's tables of neighbours are small."""
+    gw = nat_device
+    gw.nat64('--device', 'nat64', '-4', '10.0.0.0/16', '-a', 'fc00::/8')
+    with gw, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s4, socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as s6:
+        for n in range(1, 251):
+            s4.sendto(b'x', (f'10.0.0.{n}', 9))
+            s6.sendto(b'x', (embed(f'192.0.2.{n}'), 9))
+    for family in '-4', '-6':
+        seen = [line for line in gw.ip(family, 'neigh', 'show', 'dev', 'nat64', 'nud', 'all').splitlines() if ' NOARP' in line]
+        assert len([line for line in seen if not line.startswith('ff02:')]) == 1, seen
+
+
 def test_status_tells_of_its_routes(nat_device):
     """A route that somebody took away is missed, in either family."""
     gw = nat_device

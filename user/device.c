@@ -13,6 +13,9 @@
 
 #define LOCAL_MTU 1500
 
+/* A next hop that nobody is: or the kernel would make a neighbour entry for each address of the NAT64 prefix. */
+static const union nat64_v6 GATEWAY = { .b = { 0xfe, 0x80, [12] = 0x00, 0x64, 0xff, 0x9b } };
+
 static const char *const KINDS[] = { "dummy", "ifb" };
 
 /* No address of its own: nobody there to talk to. */
@@ -166,6 +169,8 @@ static int route_add(struct nl *nl, const struct link *link, const struct prefix
 	struct nlattr *metrics;
 
 	rtm->rtm_type = RTN_UNICAST;
+	rtm->rtm_flags = RTNH_F_ONLINK;
+	mnl_attr_put(msg, RTA_GATEWAY, sizeof(GATEWAY), &GATEWAY);
 	metrics = mnl_attr_nest_start(msg, RTA_METRICS);
 	mnl_attr_put_u32(msg, RTAX_MTU, LOCAL_MTU);
 	mnl_attr_nest_end(msg, metrics);

@@ -126,7 +126,7 @@ static void hop_problems(const struct hop *hop, const struct hops *hops, struct 
 		problem(p, "the next hop %s has no MAC address (load it again)", hop_text(hop).s);
 }
 
-static void route_problems(const struct wanted *w, const struct routes *r, struct problems *p)
+static void route_problems(const struct link *link, const struct wanted *w, const struct routes *r, struct problems *p)
 {
 	const struct route *missing = NULL, *changed = NULL, *last = NULL;
 	size_t n_missing = 0;
@@ -152,7 +152,7 @@ static void route_problems(const struct wanted *w, const struct routes *r, struc
 		problem(p, "the route to %s is missing (load it again)", text4(missing->dst).s);
 	if (changed)
 		problem(p, "the route to %s is not as it was made (load it again)", text4(changed->dst).s);
-	if (last)
+	if (last && link_has_neighbours(link))
 		hop_problems(&last->via, &r->hops, p);
 }
 
@@ -172,7 +172,7 @@ static int check_routes(struct nl *nl, const struct translator *t, const struct 
 	err = routes_wanted(nl, &then, &o, &w, &why);
 	err = err ? err : routes_find(nl, t->link, &w, &r, &why);
 	if (!err)
-		route_problems(&w, &r, p);
+		route_problems(t->link, &w, &r, p);
 	else if (err == -EADDRINUSE)
 		problem(p, "%s", why.text);
 	routes_free(&r);

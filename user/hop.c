@@ -201,7 +201,7 @@ static bool is_free(const struct hops *h, const struct options *o, __u32 i)
 	    prefix4_covers(&o->v4_prefix, &addr))
 		return false;
 	for (size_t k = 0; k < o->statics.n; k++)
-		if (prefix4_covers(&o->statics.list[k].v4, &addr))
+		if (o->statics.list[k].v4.len && prefix4_covers(&o->statics.list[k].v4, &addr))
 			return false;
 	return true;
 }

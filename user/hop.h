@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* hop.h - the next hop that the routes to the translator go via, on Ethernet
  *
+ * A device of our own (device.h) needs nothing but its address: the neighbour entry that the kernel makes need not be
+ * resolved. Without a next hop it would make one for each address that packets go to, and soon have too many.
+ *
  * The routes go via an IPv4 address that nobody has, so that the kernel need not resolve the hosts of the IPv4 prefix, which
  * nobody would answer for. It is one of 192.0.0.0/24 that IANA has assigned to nothing (RFC 6890), a different one for
  * each translator of a network namespace.

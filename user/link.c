@@ -151,7 +151,7 @@ int link_list(struct nl *nl, struct link **links, size_t *n)
 	return err;
 }
 
-bool link_has_hop(const struct link *link)
+bool link_has_neighbours(const struct link *link)
 {
 	return !link->l3 && !link->own;
 }

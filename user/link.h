@@ -36,8 +36,8 @@ int link_find(struct nl *nl, const char *name, struct link *link);
 /* All interfaces of this network namespace, *links to be freed. 0 or a negative errno. */
 int link_list(struct nl *nl, struct link **links, size_t *n);
 
-/* Do routes to it go via a next hop (hop.h), for want of which it would ask for neighbours? */
-bool link_has_hop(const struct link *link);
+/* Does it ask for the MAC addresses of next hops? A device of our own takes its own for all. */
+bool link_has_neighbours(const struct link *link);
 
 /* Can it carry a translator? 0, or a negative errno and why not. */
 int link_check(const struct link *link, struct reason *why);

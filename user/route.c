@@ -264,7 +264,7 @@ static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix
 int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
 {
 	struct route common = { .mtu = link->mtu - IPV6_HEADER_GROWTH };
-	int err = !link_has_hop(link) ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
+	int err = !link_has_neighbours(link) ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
 
 	*w = (struct wanted){ .n = ROUTE_STATIC, .o = o };
 	if (err)
@@ -368,7 +368,7 @@ bool routes_are_none(const struct routes *r)
 
 int routes_choose_hop(const struct link *link, const struct routes *r, struct wanted *w, struct reason *why)
 {
-	int err = !link_has_hop(link) ? 0 : hops_choose(&r->hops, link, w->o, &w->hop, why);
+	int err = link->l3 ? 0 : hops_choose(&r->hops, link, w->o, &w->hop, why);
 
 	for (size_t i = 0; !err && i < w->n; i++)
 		w->route[i].via = w->hop;

@@ -274,10 +274,10 @@ static int add_clsact(struct setup *s)
 	return 0;
 }
 
-/* What is known of the next hop that is wanted; NULL: none is. */
+/* What is known of the next hop that is wanted and has to be made one; NULL: none is. */
 static const struct hop_address *wanted_hop(struct setup *s)
 {
-	return s->wanted.hop.family ? hops_at(&s->routes.hops, s->wanted.hop.v4) : NULL;
+	return link_has_neighbours(s->link) ? hops_at(&s->routes.hops, s->wanted.hop.v4) : NULL;
 }
 
 static int set_neigh(struct setup *s)
@@ -346,7 +346,8 @@ static int add_routes(struct setup *s)
 	if (change) {
 		s->broadcasts_off = true;
 		err = set_broadcasts(s, false);
-		err = err || !hop ? err : hops_make_table(s->nl, s->link, &s->routes.hops, s->wanted.hop.v4);
+		err = err || !s->wanted.hop.family ? err
+						   : hops_make_table(s->nl, s->link, &s->routes.hops, s->wanted.hop.v4);
 		if (err)
 			return msg_fail(err, "%s: cannot remove a broadcast address: %s", s->link->name,
 					nl_error(s->nl, err));

@@ -43,6 +43,7 @@ PLAIN_NET, PLAIN6 = '10.16.0.0/12', '10.16.0.1'             # IPv4 hosts behind 
 POOL = '10.64.0.0'
 TAYGA_PREFIX, TAYGA_HOST = '2001:db8:64::/96', '10.32.0.2'
 TO4, TO6 = '6→4', '4→6'
+DEVICE = '--device', 'nat64'
 CPUS = sorted(os.sched_getaffinity(0))
 ATTEMPTS = 3                                                # of a group, until no measurement is void
 WELL_KNOWN = '64:ff9b::/96'
@@ -189,18 +190,23 @@ class Bench:
     def nat64(self, *argv):
         """Run nat64 on the gateway; milliseconds."""
         start = time.perf_counter()
-        self.gw.run(NAT64, '-i', 'eth0', *argv)
+        self.gw.run(NAT64, *(() if DEVICE[0] in argv else ('-i', 'eth0')), *argv)
         return (time.perf_counter() - start) * 1e3
 
     @contextlib.contextmanager
     def loaded(self, length=16, allow=('fc00::/8',), more=()):
+        """The translator, with more options; with those of DEVICE not on eth0 but on a device of its own."""
         self.nat64('-4', f'{POOL}/{length}', *[a for prefix in allow for a in ('-a', prefix)], *more)
         try:
-            with bpf.Translator(self.gw) as t:
+            with bpf.Translator(self.gw, DEVICE[1] if more == DEVICE else 'eth0') as t:
                 self.lab.seen(t)
             yield
         finally:
-            self.nat64('-u')
+            self.nat64(*(DEVICE if more == DEVICE else ()), '-u')
+
+    def modes(self):
+        """Options of the ways that a packet may take, as far as this nat64 has them."""
+        return [(), *[mode for mode in (('--fast',), DEVICE) if self.option(mode[0])]]
 
     def option(self, name):
         return re.search(rf'{name}\b', self.gw.run(NAT64, '--help').stdout)
@@ -280,7 +286,7 @@ def udp64(b):
         for way in TO4, TO6:
             base[way, hosts] = b.row(f'plain IPv4, {way} direction, {name}', b.plain(way, hosts=hosts), subject='plain')
     flows = {TO4: from6(), TO6: from4(pool_host(1))}
-    for mode in [()] + [('--fast',)] * bool(b.option('--fast')):
+    for mode in b.modes():
         with b.loaded(more=mode):
             if not mode:
                 b.row('plain IPv4 beside nat64', b.plain(TO4), base[TO4, 1])
@@ -293,10 +299,8 @@ def udp64(b):
                             b.skip('the least that a translator takes', 'tcx: Linux 6.6')
             for hosts, name in (1, '1 flow'), (10000, '10,000 hosts'):
                 for way, flow in flows.items():
-                    full = ', '.join([way, name, *mode])
+                    full = ', '.join([way, name, *mode[:1]])
                     b.row(full, b.measure(full, flow, hosts=hosts), base[way, hosts], in_chart=True)
-    if not b.option('--fast'):
-        b.skip('--fast', 'this nat64 does not have it')
     with b.tayga() as tayga:
         if tayga:
             flows = {TO4: from6(prefix=TAYGA_PREFIX), TO6: from4(TAYGA_HOST)}
@@ -307,10 +311,10 @@ def udp64(b):
 
 def short(b):
     base = b.row('plain IPv4', b.measure('plain', padded(PLAIN6)), subject='plain')
-    for mode in [()] + [('--fast',)] * bool(b.option('--fast')):
+    for mode in b.modes():
         with b.loaded(more=mode):
             b.send(from6(), frames=64, sink=False)
-            name = ', '.join([TO6, *mode])
+            name = ', '.join([TO6, *mode[:1]])
             b.row(name, b.measure(name, padded(pool_host(1))), base)
 
 
@@ -429,10 +433,10 @@ def tcp(b):
             for way, reverse in (TO4, False), (TO6, True):
                 base[way] = b.row(f'plain IPv4, {way} direction, {name}', iperf(b, SERVER, streams, reverse),
                                   unit='Gbit/s', subject='plain')
-            for mode in [()] + [('--fast',)] * bool(b.option('--fast') and streams == 1):
+            for mode in b.modes() if streams == 1 else [()]:
                 with b.loaded(more=mode):
                     for way, reverse in (TO4, False), (TO6, True):
-                        b.row(', '.join([f'TCP {way}', name, *mode]), iperf(b, embed(SERVER), streams, reverse), base[way],
+                        b.row(', '.join([f'TCP {way}', name, *mode[:1]]), iperf(b, embed(SERVER), streams, reverse), base[way],
                               'Gbit/s', in_chart=True)
             with b.tayga() if streams == 1 and 'no' not in kind else contextlib.nullcontext() as tayga:
                 for way, reverse in ((TO4, False), (TO6, True)) if tayga else ():
