@@ -56,7 +56,8 @@ static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int
 {
 	int act;
 
-	count(way, verdict, p->ip_len);
+	if (way != NAT64_6TO4 || !p->own || verdict != NAT64_PASS)
+		count(way, verdict, p->ip_len);
 	act = verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
 	if (is_traced())
 		trace_out(skb, way, verdict, way == NAT64_4TO6 ? p->cut : 0,
@@ -89,6 +90,7 @@ int nat64_6to4(struct __sk_buff *skb)
 	if (is_traced())
 		trace_in(skb);
 	pkt_begin(&p);
+	p.own = take_answer_mark(skb);
 	verdict = translate64(skb, &p, h);
 	if (verdict == NAT64_PASS)
 		p.act = pass_on64(skb, &p);

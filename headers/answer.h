@@ -19,6 +19,7 @@
 #define ICMP4_ERROR_MAX	 576  /* whole IPv4 packet, RFC 1812 section 4.3.2.3 */
 #define ICMP6_ERROR_MAX	 1280 /* whole IPv6 packet, RFC 4443 section 2.4 (c) */
 #define ANSWER_TTL	 64
+#define ANSWER_MARK	 0x6e363461 /* skb->mark of an error of our own that comes back to be translated */
 #define BACK_AND_FORTH	 504
 #define SHARE		 10  /* one source gets a tenth of the answers at most */
 #define SOURCES		 256 /* sources told apart by a hash of so many values */
@@ -181,7 +182,10 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 		return arrive_again();
 	if (turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	return was_ipv4 ? arrive_again() : bpf_redirect(cfg.ifindex, 0);
+	if (!was_ipv4)
+		return bpf_redirect(cfg.ifindex, 0);
+	skb->mark = ANSWER_MARK;
+	return arrive_again();
 }
 
 /* Answers an IPv4 packet on its way out: the route of the answer's source leads to the interface through which it comes
@@ -221,6 +225,16 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	    finish_icmp(skb, l3_off() + IP4_HEADER, len, &icmp, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	return arrive_again();
+}
+
+/* Is it an error of our own that has come back? Its mark, which like the kernel's own it has none of, is taken off. */
+static __always_inline bool take_answer_mark(struct __sk_buff *skb)
+{
+	bool ours = skb->mark == ANSWER_MARK;
+
+	if (ours)
+		skb->mark = 0;
+	return ours;
 }
 
 /* What an IPv6 packet is answered with: RFC 7915 section 5.4, type 1 code 1 unless that, section 5.1 or RFC 6146

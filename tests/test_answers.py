@@ -144,6 +144,7 @@ def test_a_mapped_host_without_route_is_told(strict):
     assert datagram_error(h4, host.v4) == errno.EHOSTUNREACH
     with Translator(gw) as t:
         assert set(t.drops()) == {'no-route'}
+        assert t.stats()['packets'] == [1, 1], 'the ping; the answers are not packets that somebody sent'
         assert t.mappings()['fc00:6::6'] == host
 
 

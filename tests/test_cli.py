@@ -84,7 +84,6 @@ BAD = {
     'v6 twice': (with_(v6='64:ff9b::/96') + ['-6', '2001:db8::/32'], '2001:db8::/32'),
     'timeout twice': (with_(t='60') + ['-t', '61'], '61'),
     'file twice': (with_() + ['-c', '/dev/null', '-c', '/dev/zero'], '-c /dev/zero: given twice'),
-    'filter and none': (['--trace', 'tcp', '--trace'], '--trace: given twice'),
     'unknown option': (with_() + ['-x'], 'x'),
     'unknown long option': (with_() + ['--frobnicate'], 'frobnicate'),
     'argument missing': (with_() + ['-t'], 't'),

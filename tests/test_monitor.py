@@ -16,7 +16,7 @@ import subprocess
 import time
 
 import pytest
-from scapy.all import (ICMP, IP, TCP, UDP, ICMPv6EchoRequest, ICMPv6TimeExceeded, ICMPv6Unknown, IPOption_LSRR, IPv6,
+from scapy.all import (ICMP, IP, TCP, UDP, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6TimeExceeded, ICMPv6Unknown, IPOption_LSRR, IPv6,
                        IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrRouting, Raw, raw)
 
 from bpf import KERNEL, Map, Translator
@@ -326,8 +326,15 @@ QUOTED = IPv6(src=embed(SERVER), dst=HOST6) / UDP(sport=53, dport=1000) / b'quot
 PACKETS_SENT = {
     'udp 6→4': (v6(UDP(sport=1000, dport=53) / b'12345'), {'protocol': 'udp', 'src_port': 1000, 'dst_port': 53, 'length': 53},
                 'translated', None, {'protocol': 'udp', 'src_port': 1000, 'dst_port': 53, 'length': 33}),
-    'tcp 4→6': (v4(TCP(sport=80, dport=40000)), {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'length': 40},
-                'translated', None, {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'length': 60}),
+    'tcp 4→6': (v4(TCP(sport=80, dport=40000, flags='SA')),
+                {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'tcp_flags': 'S.', 'length': 40}, 'translated', None,
+                {'protocol': 'tcp', 'src_port': 80, 'dst_port': 40000, 'tcp_flags': 'S.', 'length': 60}),
+    'tcp 6→4': (v6(TCP(sport=80, dport=4, flags='FRPUEC')),
+                {'protocol': 'tcp', 'src_port': 80, 'dst_port': 4, 'tcp_flags': 'FRPUEW', 'length': 60}, 'translated', None,
+                {'protocol': 'tcp', 'src_port': 80, 'dst_port': 4, 'tcp_flags': 'FRPUEW', 'length': 40}),
+    'no flags 6→4': (v6(TCP(sport=80, dport=5, flags=0)),
+                     {'protocol': 'tcp', 'src_port': 80, 'dst_port': 5, 'tcp_flags': 'none', 'length': 60}, 'translated', None,
+                     {'protocol': 'tcp', 'src_port': 80, 'dst_port': 5, 'tcp_flags': 'none', 'length': 40}),
     'echo 4→6': (v4(ICMP(type=8, id=7) / b'hi'), {'protocol': 'icmp', 'icmp_type': 8, 'icmp_code': 0, 'length': 30},
                  'translated', None, {'protocol': 'icmp6', 'icmp_type': 128, 'icmp_code': 0, 'length': 50}),
     'gre 6→4': (v6(Raw(b'\0' * 8), nh=47), {'protocol': 'gre', 'length': 48}, 'translated', None, {'protocol': 'gre', 'length': 28}),
@@ -355,7 +362,7 @@ PACKETS_SENT = {
                        {'protocol': 'icmp6', 'icmp_type': 200, 'icmp_code': 3}, 'dropped', 'icmp-type', None),
     'truncated 6→4': (raw(v6(UDP(sport=5, dport=6) / b'12345'))[:-3], {'protocol': 'udp', 'src_port': 5, 'dst_port': 6, 'length': 53},
                       'dropped', 'truncated', None),
-    'bad fragment 4→6': (v4(Raw(bytes(16)), proto=6, id=3, flags='MF'), {'protocol': 'tcp', 'src_port': 0, 'dst_port': 0,
+    'bad fragment 4→6': (v4(Raw(bytes(16)), proto=6, id=3, flags='MF'), {'protocol': 'tcp', 'src_port': 0, 'dst_port': 0, 'tcp_flags': 'none',
                          'length': 36, 'fragment': {'id': 3, 'offset': 0, 'more': True}}, 'dropped', 'fragment-bad', None),
     'timestamp 4→6': (v4(ICMP(type=13)), {'protocol': 'icmp', 'icmp_type': 13, 'icmp_code': 0, 'length': 40}, 'dropped', 'icmp-type', None),
     'routing 6→4': (v6(IPv6ExtHdrRouting(type=4, segleft=1, addresses=['fc00::9']), UDP(sport=5, dport=6)),
@@ -408,13 +415,14 @@ def test_packet(opened, name):
 def test_packets_in_text(opened):
     crossing, t, pool = opened
     trace = Listener(crossing.gw, '--trace', HOST6)
-    names = ['udp 6→4', 'echo 4→6', 'first fragment 6→4', 'last fragment 4→6', 'truncated 6→4', 'timestamp 4→6', 'source route 4→6']
+    names = ['udp 6→4', 'tcp 4→6', 'echo 4→6', 'first fragment 6→4', 'last fragment 4→6', 'truncated 6→4', 'timestamp 4→6', 'source route 4→6']
     for name in names:
         (t.run64 if name.endswith('6→4') else t.run46)(sent(name, pool)[0])
     crossing.xlat46(sent('cut 4→6', pool)[0])
     lines = [re.sub(r'^\S{32} eth0 ', '', line) for line in trace.stop()]
     assert lines == [
         f'6to4 {HOST6}.1000 > {PEER6}.53: udp, length 53 => {pool}.1000 > {SERVER}.53: udp, length 33',
+        f'4to6 {SERVER}.80 > {pool}.40000: tcp [S.], length 40 => {PEER6}.80 > {HOST6}.40000: tcp [S.], length 60',
         f'4to6 {SERVER} > {pool}: icmp type 8 code 0, length 30 => {PEER6} > {HOST6}: icmp6 type 128 code 0, length 50',
         f'6to4 {HOST6}.5 > {PEER6}.6: udp, fragment 77 at 0+, length 64 => '
         f'{pool}.5 > {SERVER}.6: udp, fragment 77 at 0+, length 36',
@@ -490,11 +498,47 @@ FILTERS = {
     'host fc00:66::1 tcp': 'd',
     'sctp': '',
     'port 9': '',
+    # as pcap-filter(7) has it, of both sides at once
+    'src fc00:66::1': 'acde',
+    'dst fc00:66::1': 'ACX',
+    'src host POOL1': 'acde',
+    'dst net 10.0.1.0/24': 'ABCX',
+    'src 198.51.100.129 and dst fc00:66:1::2': 'B',
+    'src fc00:66::1 and dst 198.51.100.1': 'ade',
+    'src or dst fc00:66::1': 'acdeACX',
+    'src and dst fc00:66::/32': '',
+    'fc00:66::1 198.51.100.129': 'cC',
+    'not fc00:66::1': 'bnB',
+    'not src fc00:66::1 and not tcp': 'nACX',
+    '! udp': 'bcdBCX',
+    'udp or icmp': 'acenACX',
+    'udp || icmp6': 'acenACX',
+    'tcp && port http': 'bB',
+    'port domain': 'adnA',
+    'port 53 or 80': 'abdnAB',
+    'port 53 or port 80': 'abdnAB',
+    'src port 53': 'dA',
+    'dst port domain': 'an',
+    'udp src port 53 or tcp dst port 80': 'Ab',
+    'portrange 50-90': 'abdnAB',
+    'src portrange 1000-2000': 'abn',
+    'host fc00:66:1::2 or 2001:db8::1': 'bnB',
+    'udp and (port 53 or icmp)': 'anA',
+    'not (udp or tcp)': 'cCX',
+    'not not udp': 'aenA',
+    'tcp or udp and port 53': 'adnA',             # from left to right
+    'tcp or (udp and port 53)': 'abdnAB',
+    '6to4': 'abcden',
+    '4to6 and not icmp': 'AB',
+    'ip6 src fc00:66:1::2': 'b',
+    'ip proto 6': 'bdB',
+    'proto 17': 'aenA',
+    'proto tcp': 'bdB',
 }
 
 
-@pytest.mark.parametrize('words', FILTERS)
-def test_filter(opened, words):
+@pytest.mark.parametrize('words, order', [(words, 0) for words in FILTERS] + [('udp and port 53', n) for n in (1, 2)])
+def test_filter(opened, words, order):
     """One of the two addresses, on either side; a host's packets from the IPv4 side too, dropped ones included."""
     _, t, _ = opened
     crossing = opened[0]
@@ -504,14 +548,96 @@ def test_filter(opened, words):
                 C=raw(v4(ICMP(type=0), src='198.51.100.129', dst=one)),
                 X=raw(v4(ICMP(type=13), src=SERVER, dst=one)))                                  # dropped: icmp-type
     filter_ = words.replace('POOL1', one).replace('POOL2', two)
-    trace = Listener(crossing.gw, '--trace', *filter_.split(), '-i', 'eth0', '--json')
+    words_ = filter_.split()
+    argv = [['--trace', *words_, '-i', 'eth0', '--json'], ['--trace', '--json', *words_, '-i', 'eth0'],
+            ['-i', 'eth0', '--trace', words_[0] if words_ else '', '--json', *words_[1:]]][order]
+    trace = Listener(crossing.gw, *argv)
     got = ''
     for packet in talk.values():
         (t.run64 if packet[0] >> 4 == 6 else t.run46)(packet)
     lines = trace.stop()
     inner = {json.dumps(key): name for name, key in ((n, identity(p)) for n, p in talk.items())}
     got = ''.join(inner[json.dumps(identity_of(line))] for line in lines)
-    assert sorted(got) == sorted(FILTERS[words])
+    assert sorted(got) == sorted(FILTERS.get(words, 'anA'))
+
+
+UNANSWERED = {
+    'udp': UDP(sport=1, dport=7) / b'x',
+    'syn': TCP(sport=1, dport=7, flags='S'),
+    'echo': ICMPv6EchoRequest(id=7),
+}
+QUIET = {'ack': TCP(sport=1, dport=7, flags='A'), 'reset': TCP(sport=1, dport=7, flags='R'), 'echo reply': ICMPv6EchoReply(id=7),
+         'fragment': IPv6ExtHdrFragment(id=1, offset=1, nh=17) / Raw(bytes(8))}
+
+
+@pytest.mark.parametrize('name', list(UNANSWERED) + list(QUIET))
+def test_what_is_not_answered(opened, name):
+    """It was translated, and what became of it then, a trace does not see: but that nothing comes back. Said once for each
+    flow, of what would be answered."""
+    crossing, t, _ = opened
+    packet = v6((UNANSWERED | QUIET)[name])
+    trace = Listener(crossing.gw, '--trace', 'src', HOST6, '--json')
+    for _ in range(2):
+        t.run64(raw(packet))
+    lines = [trace.next() for _ in range(3 if name in UNANSWERED else 2)]
+    time.sleep(0.6 if name in UNANSWERED else 2.6)
+    assert trace.stop() == []
+    assert [e.get('verdict') for e in lines[:2]] == ['translated'] * 2
+    if name in UNANSWERED:
+        assert since(lines[2].pop('time')) - since(lines[0]['time']) >= 2
+        assert lines[2] == {'interface': 'eth0', 'event': 'no-answer', 'direction': '6to4', 'seconds': 2, 'in': lines[0]['in']}
+
+
+def test_what_is_not_answered_in_text(opened):
+    """Also from the other side; and a packet that is dropped has its reason."""
+    crossing, t, pool = opened
+    trace = Listener(crossing.gw, '--trace', 'port', '7')
+    t.run46(raw(v4(TCP(sport=1000, dport=7), dst=pool)))
+    t.run46(raw(v4(UDP(sport=1000, dport=7), dst='10.0.1.250')))
+    text = [trace.next() for _ in range(3)]
+    assert re.sub(r'^\S+ ', '', text[2]) == (f'eth0 no-answer 4to6 {SERVER}.1000 > {pool}.7: tcp [S], length 40: translated 2 s '
+                                             'ago, and nothing has come back here')
+    assert trace.stop() == []
+
+
+ANSWERS = {
+    'udp': (UDP(sport=1, dport=7) / b'x', UDP(sport=7, dport=1)),
+    'syn': (TCP(sport=1, dport=7, flags='S'), TCP(sport=7, dport=1, flags='SA')),
+    'refused': (TCP(sport=1, dport=7, flags='S'), TCP(sport=7, dport=1, flags='RA')),
+    'echo': (ICMPv6EchoRequest(id=7), ICMP(type=0, id=7)),
+    'error': (UDP(sport=1, dport=7) / b'x', 'ERROR'),
+    'error of a router': (TCP(sport=1, dport=7, flags='S'), 'ROUTER'),
+    'dropped': (UDP(sport=1, dport=7) / b'x', 'DROPPED'),
+}
+
+
+@pytest.mark.parametrize('name', ANSWERS)
+def test_what_is_answered(opened, name):
+    """By what the filter does not want, too; an ICMP error is an answer."""
+    crossing, t, pool = opened
+    ask, answer = ANSWERS[name]
+    trace = Listener(crossing.gw, '--trace', '6to4', 'and', 'host', HOST6, '--json')
+    _, asked = t.run64(raw(v6(ask)))
+    quoted = IP(asked)
+    answer = {'ERROR': ICMP(type=3, code=3) / quoted, 'ROUTER': ICMP(type=11) / quoted,
+              'DROPPED': Raw(raw(UDP(sport=7, dport=1, len=99)))}.get(answer if isinstance(answer, str) else '', answer)
+    t.run46(raw(v4(answer, src='192.0.2.99' if name == 'error of a router' else SERVER, dst=pool,
+                   **({'proto': 17} if name == 'dropped' else {}))))
+    assert trace.next()['verdict'] == 'translated'
+    time.sleep(2.6)
+    assert trace.stop() == []
+
+
+def test_firewall_behind_the_translator(nat):
+    """As a user sees it."""
+    h6, gw, _ = nat
+    gw.nft('table ip f {\nchain f {\ntype filter hook forward priority 0; iifname "eth0" udp dport 9 drop;\n}\n}')
+    trace = Listener(gw, '--trace', '--json')
+    h6.run('ping', '-c', 1, '-W', 5, embed('192.0.2.2'))
+    h6.run('bash', '-c', f'echo x >/dev/udp/{embed("192.0.2.2")}/9')
+    lines = [trace.next() for _ in range(4)]
+    assert [e.get('event') for e in lines] == [None, None, None, 'no-answer'] and lines[3]['in']['dst_port'] == 9
+    trace.stop()
 
 
 @pytest.mark.parametrize('words', ['fc00:66::2', '10.0.1.250', 'tcp', 'udp port 9', 'fc00:66::1 port 9', '198.51.100.1 icmp'])
@@ -875,18 +1001,32 @@ BAD = {
     'no such interface': (['--monitor', '-i', 'nosuch0'], 2, 'nosuch0'),
     'nothing there': (['--monitor', '-i', 'eth1'], 1, 'nothing loaded on eth1'),
     'name': (['--trace', 'www.example.org'], 2, 'www.example.org'),
+    'name of a port': (['--trace', 'port', 'nosuchport'], 2, 'port nosuchport'),
     'half an address': (['--trace', '10.0.1'], 2, '10.0.1'),
     'host bits': (['--trace', '10.0.1.7/24'], 2, 'did you mean 10.0.1.0/24?'),
     'host bits of IPv6': (['--trace', 'fc00::7/64'], 2, 'did you mean fc00::/64?'),
     'length': (['--trace', 'fc00::/129'], 2, '0 to 128'),
-    'two addresses': (['--trace', 'fc00::1', '10.0.1.1'], 2, 'one address'),
-    'two protocols': (['--trace', 'tcp', 'udp'], 2, 'one protocol'),
-    'two ports': (['--trace', 'port', '1', 'port', '2'], 2, 'one port'),
+    'two filters': (['--trace=tcp', '--trace=udp'], 2, '--trace udp: given twice'),
+    'and what': (['--trace', 'tcp', 'and'], 2, 'at the end: not an address'),
+    'or what': (['--trace', 'port', '1', 'or'], 2, 'at the end'),
+    'not what': (['--trace', 'not'], 2, 'at the end'),
+    'or first': (['--trace', 'or', 'tcp'], 2, 'or: not an address'),
+    'source': (['--trace', 'src'], 2, 'at the end'),
+    'source of what': (['--trace', 'src', 'tcp'], 2, 'tcp: not an address'),
+    'open': (['--trace', '(tcp'], 2, 'a ) is missing'),
+    'closed': (['--trace', 'tcp)'], 2, 'a ( is missing'),
+    'nothing in it': (['--trace', '()'], 2, '): not an address'),
+    'deep': (['--trace', '(' * 20 + 'tcp' + ')' * 20], 2, 'too many parentheses'),
+    'range': (['--trace', 'portrange', '5'], 2, 'portrange: is two ports'),
+    'range backwards': (['--trace', 'portrange', '5-1'], 2, '5 is more than 1'),
+    'proto': (['--trace', 'proto'], 2, 'proto: which?'),
+    'proto 256': (['--trace', 'proto', '256'], 2, 'proto: which?'),
+    'many': (['--trace', ' or '.join(['tcp'] * 50)], 2, 'too long'),
     'no port': (['--trace', 'port'], 2, 'port: which'),
     'bad port': (['--trace', 'port', '65536'], 2, '65536'),
     'port zero': (['--trace', 'port', '0'], 2, '0'),
     'port of ICMP': (['--trace', 'icmp', 'port', '1'], 2, 'no ports'),
-    'long': (['--trace', 'fc00::1' + ' and' * 100], 2, 'too long'),
+    'long': (['--trace', 'fc00::1' + ' and tcp' * 100], 2, 'too long'),
     'empty': (['--trace', ''], 2, 'filter'),
 }
 
@@ -959,7 +1099,7 @@ def test_json_names_are_documented():
         man = f.read()
     for name in ('time', 'interface', 'event', 'v4', 'v6', 'type', 'last_seen', 'next', 'reason', 'count', 'seconds',
                  'direction', 'in', 'out', 'verdict', 'host', 'src', 'dst', 'src_port', 'dst_port', 'protocol', 'icmp_type',
-                 'icmp_code', 'length', 'fragment', 'id', 'offset', 'more', 'pieces', 'segments'):
+                 'icmp_code', 'tcp_flags', 'length', 'fragment', 'id', 'offset', 'more', 'pieces', 'segments'):
         assert re.search(rf'^\.(It )?Cm .*\b{name}\b', man, re.M), name
-    for event in 'created', 'revived', 'expired', 'removed', 'pool-exhausted', 'unloaded', 'lost':
+    for event in 'created', 'revived', 'expired', 'removed', 'pool-exhausted', 'unloaded', 'lost', 'no-answer':
         assert re.search(rf'^\.It Cm {event}\b', man, re.M), event

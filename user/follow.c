@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "flows.h"
 #include "follow.h"
 #include "listen.h"
 #include "state.h"
@@ -24,6 +25,7 @@
 #define WRITE_MAX   4096       /* bytes that a pipe with room for something has room for (PIPE_BUF) */
 #define FIXED_POLLS 2
 #define LOOK	    NS_PER_SEC /* for translators that have come */
+#define ANSWER	    2	       /* seconds, after which it is said that none has come */
 
 /* What a record takes of a ring, with its header; and how much of it is certainly used when there is no room for another. */
 #define RECORD_BYTES(size) (((size) + 8 + 7) & ~7UL)
@@ -38,10 +40,11 @@ struct followed {
 	struct translator t; /* of t.link, which is &link */
 	__u32 listen_id;     /* of the map by which we know it over reconfigurations */
 	struct listener listener;
-	bool open;	   /* or it has gone, or cannot be followed */
-	size_t taken;	   /* bytes of the ring, ever */
-	__u64 lost;	   /* records, of which is to be told */
-	size_t lost_after; /* when so much has been taken: what was in the ring when they were lost */
+	struct flows *flows; /* of a trace; NULL: no memory for them */
+	bool open;	     /* or it has gone, or cannot be followed */
+	size_t taken;	     /* bytes of the ring, ever */
+	__u64 lost;	     /* records, of which is to be told */
+	size_t lost_after;   /* when so much has been taken: what was in the ring when they were lost */
 };
 
 struct follow {
@@ -118,8 +121,14 @@ static int take_record(void *data, void *record, size_t size)
 	/* Both begin with the time. */
 	if (*(const __u64 *)record < d->listener.since)
 		return 0;
-	if (f->ring == NAT64_PACKETS && !trace_is_wanted(t, &f->o->filter))
-		return 0;
+	if (f->ring == NAT64_PACKETS) {
+		bool wanted = trace_is_wanted(t, &f->o->filter);
+
+		if (d->flows)
+			flows_note(d->flows, t, wanted);
+		if (!wanted)
+			return 0;
+	}
 	out_begin(&out, f->mem, f->o->json);
 	if (f->ring == NAT64_PACKETS)
 		trace_print(&out, d->link.name, t);
@@ -138,11 +147,30 @@ static bool take_records(struct followed *d)
 
 	if (lost && !d->lost)
 		d->lost_after = d->taken + RING_FULL;
+	if (lost && d->flows)
+		flows_forget(d->flows);
 	d->lost += lost;
 	all = ring_buffer__consume(d->listener.buffer) >= 0;
 	if (d->lost && all)
 		tell_lost(d);
 	return all;
+}
+
+/* Says of which packets of a trace none of the answers have come. */
+static void tell_unanswered(struct followed *d)
+{
+	const struct nat64_trace *t;
+	struct out out;
+	size_t i = 0;
+
+	/* An answer may be among those that have not been taken. */
+	if (!d->flows || !take_records(d))
+		return;
+	while ((t = flows_unanswered(d->flows, boottime() - ANSWER * NS_PER_SEC, &i))) {
+		out_begin(&out, d->follow->mem, d->follow->o->json);
+		trace_print_unanswered(&out, d->link.name, t, ANSWER);
+		out_end(&out);
+	}
 }
 
 static __u32 map_id(int map)
@@ -158,6 +186,8 @@ static void followed_close(struct followed *d)
 	if (d->open)
 		listener_close(&d->listener);
 	d->open = false;
+	free(d->flows);
+	d->flows = NULL;
 	translator_close(&d->t);
 }
 
@@ -183,7 +213,7 @@ static int listener_start(struct followed *d)
 {
 	struct follow *f = d->follow;
 	const char *what = f->ring == NAT64_EVENTS ? "--monitor" : "--trace";
-	int err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter, take_record, d);
+	int err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter.coarse, take_record, d);
 
 	d->taken = d->lost = 0;
 	if (err == -EPROTO)
@@ -202,6 +232,7 @@ static int listen_to(struct followed *d, bool late)
 
 	d->listen_id = map_id(d->t.maps.listen);
 	d->open = true;
+	d->flows = d->follow->ring == NAT64_PACKETS ? flows_new() : NULL;
 	err = listener_start(d);
 	if (!err && late && d->follow->ring == NAT64_EVENTS) {
 		err = mappings_walk(d->t.maps.mappings, tell_mapping, d);
@@ -413,8 +444,13 @@ static int look_after(struct followed *d)
 		listener_close(&d->listener);
 		err = listener_start(d);
 	}
-	if (!err && gap)
+	if (!err && gap) {
 		print_own(d, "lost", "seconds", " all of %llu s", gap / NS_PER_SEC + 1);
+		if (d->flows)
+			flows_forget(d->flows);
+	}
+	if (!err)
+		tell_unanswered(d);
 	return err;
 }
 

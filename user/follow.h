@@ -23,7 +23,8 @@ void follow_head(struct out *o, __u64 time, const char *interface);
 
 /* One record as a line: monitor.c and trace.c. False: it is not to be printed. */
 void monitor_print(struct out *o, const char *interface, const struct nat64_event *e, const char *why);
-bool trace_is_wanted(const struct nat64_trace *t, const struct nat64_filter *f);
+bool trace_is_wanted(const struct nat64_trace *t, const struct filter *f);
+void trace_print_unanswered(struct out *o, const char *interface, const struct nat64_trace *t, unsigned int seconds);
 void trace_print(struct out *o, const char *interface, const struct nat64_trace *t);
 
 #endif

@@ -66,8 +66,7 @@ static int option_take(const struct option_spec *spec, const char *title, const 
 	if (given == GIVEN_BEFORE)
 		return 0;
 	if (given == GIVEN_HERE && !is_same(spec, field, &value))
-		return msg_fail(-EINVAL, "%s%s%s: given twice, with different values", title, arg ? " " : "",
-				arg ? arg : "");
+		return msg_fail(-EINVAL, "%s %s: given twice, with different values", title, arg);
 	memcpy(field, &value, spec->size);
 	return 0;
 }
@@ -305,6 +304,12 @@ static int options_file(const struct option_spec *table, enum given *given, stru
 	return ret;
 }
 
+/* Does it take the words that are no options? */
+static bool takes_words(const struct option_spec *spec)
+{
+	return spec->arg && *spec->arg == '[';
+}
+
 /* The table in the form that getopt_long() wants */
 static void options_getopt(const struct option_spec *table, char *letters, struct option *longs)
 {
@@ -312,9 +317,9 @@ static void options_getopt(const struct option_spec *table, char *letters, struc
 	for (size_t i = 0; table[i].name; i++, longs++) {
 		*longs = (struct option){
 			.name = table[i].name,
-			.has_arg = !table[i].arg	  ? no_argument
-				   : *table[i].arg == '[' ? optional_argument
-							  : required_argument,
+			.has_arg = !table[i].arg	    ? no_argument
+				   : takes_words(&table[i]) ? optional_argument
+							    : required_argument,
 			.val = LONG_ONLY + (int)i,
 		};
 		if (table[i].letter)
@@ -326,29 +331,32 @@ static void options_getopt(const struct option_spec *table, char *letters, struc
 	*longs = (struct option){ 0 };
 }
 
-/* The argument of an option, and the words up to the next option if it takes such, in `words`; NULL: none. */
-static const char *option_words(const struct option_spec *spec, int argc, char **argv, char words[MAX_WORDS])
+/* The words that are no options, which belong to the option that takes such, behind those that it had; wherever they
+ * stand. */
+static int words_take(const struct option_spec *table, int argc, char **argv, const char *first, struct options *o)
 {
-	bool any = optarg;
+	const struct option_spec *spec = table;
+	char words[MAX_WORDS], title[64];
 	int n;
 
-	if (!spec->arg || *spec->arg != '[')
-		return optarg;
-	n = snprintf(words, MAX_WORDS, "%s", optarg ? optarg : "");
-	for (; optind < argc && argv[optind][0] != '-'; optind++) {
-		any = true;
-		if (n < MAX_WORDS)
-			n += snprintf(words + n, MAX_WORDS - n, "%s%s", n ? " " : "", argv[optind]);
-	}
-	return any ? words : NULL;
+	while (spec->name && !(takes_words(spec) && spec->action == o->action))
+		spec++;
+	if (!spec->name && optind < argc)
+		return msg_fail(-EINVAL, "%s: unexpected argument", argv[optind]);
+	if (!spec->name || (optind == argc && !first))
+		return 0;
+	n = snprintf(words, sizeof(words), "%s", first ? first : "");
+	for (; optind < argc && n < MAX_WORDS; optind++)
+		n += snprintf(words + n, sizeof(words) - n, "%s%s", n ? " " : "", argv[optind]);
+	return option_take(spec, option_title(spec, title), words, GIVEN_NOT, o);
 }
 
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o)
 {
-	char words[MAX_WORDS];
 	struct option longs[MAX_OPTIONS + 1];
 	char letters[2 * MAX_OPTIONS + 2];
 	enum given given[MAX_OPTIONS] = { GIVEN_NOT };
+	const char *first = NULL;
 	char title[64];
 	int ret, err;
 	size_t i;
@@ -362,16 +370,22 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 			;
 		option_title(&table[i], title);
 		err = option_action(&table[i], title, o);
-		err = err ? err
-			  : option_take(&table[i], title, option_words(&table[i], argc, argv, words), given[i], o);
+		if (takes_words(&table[i])) {
+			if (optarg && first && strcmp(first, optarg))
+				return msg_fail(-EINVAL, "%s %s: given twice, with different values", title, optarg);
+			first = optarg ? optarg : first;
+		} else if (!err) {
+			err = option_take(&table[i], title, optarg, given[i], o);
+		}
 		if (err)
 			return err;
 		given[i] = GIVEN_HERE;
 		if (o->help || o->version)
 			return 0;
 	}
-	if (optind < argc)
-		return msg_fail(-EINVAL, "%s: unexpected argument", argv[optind]);
+	err = words_take(table, argc, argv, first, o);
+	if (err)
+		return err;
 	for (i = 0; table[i].name; i++)
 		if (given[i])
 			given[i] = GIVEN_BEFORE;

@@ -7,6 +7,7 @@
 #include <stddef.h>
 
 #include "addr.h"
+#include "filter.h"
 #include "save.h"
 #include "static.h"
 
@@ -55,7 +56,7 @@ struct options {
 	bool fast;
 	struct statics statics; /* sorted by IPv4 address */
 	struct address delete;
-	struct nat64_filter filter; /* of what to trace */
+	struct filter filter; /* of what to trace */
 	const char *config;
 	const char *save;
 	const char *restore;

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* filter.h - which packets --trace is about: an expression as tcpdump has it, pcap-filter(7)
+ *
+ * An address is that of either side of the translation, so that each primitive is asked of what came and what left at once. */
+#ifndef NAT64_FILTER_H
+#define NAT64_FILTER_H
+
+#include "addr.h"
+
+#define FILTER_NODES 64
+
+enum filter_op {
+	FILTER_ALL,
+	FILTER_AND,
+	FILTER_OR,
+	FILTER_NOT,
+	FILTER_ADDRESS,
+	FILTER_PROTOCOL,
+	FILTER_PORT,
+	FILTER_FAMILY,
+	FILTER_WAY,
+};
+
+enum filter_side {
+	FILTER_SRC = 1,
+	FILTER_DST = 2,
+	FILTER_EITHER = FILTER_SRC | FILTER_DST,
+	FILTER_BOTH = 4,
+};
+
+struct filter_node {
+	__u8 op;
+	__u8 side;  /* of an address or port */
+	__u8 a, b;  /* operands */
+	__u16 from; /* protocol, first port, family (4 or 6), way (enum nat64_way) */
+	__u16 to;   /* last port */
+	struct prefix4 v4;
+	struct prefix6 v6; /* with length 0 there is .v4 */
+	bool is_v6;
+};
+
+struct filter {
+	struct nat64_filter coarse; /* what BPF lets pass: all that is wanted, and little more */
+	struct filter_node node[FILTER_NODES];
+	__u8 n;
+	__u8 root;
+};
+
+/* What is known of a packet */
+struct filter_packet {
+	const struct nat64_trace *trace;
+	__u8 proto;
+	bool has_ports;
+	__u16 sport, dport;
+};
+
+bool filter_matches(const struct filter *f, const struct filter_packet *p);
+
+/* A protocol by number or name; NULL: without name, or there is none such. */
+const char *protocol_name(__u8 number);
+bool protocol_has_ports(__u8 number);
+
+#endif
