@@ -122,6 +122,14 @@ def test_hosts_that_are_not_known(net):
     gw.unload()
 
 
+def test_device(net):
+    """Nobody is behind a device of our own."""
+    _, gw, _ = net
+    for _ in range(2):
+        assert warned(gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fd00::/8')) == []
+    gw.nat64('--device', 'nat64', '-u')
+
+
 CHAIN = 'type nat hook postrouting priority srcnat;'
 # Rules, and whether they would hide addresses of 10.0.1.0/24
 RULES = {

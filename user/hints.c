@@ -151,7 +151,9 @@ void hints(struct nl *nl, const struct link *link, const struct options *o)
 	hint_forwarding(nl, link);
 	hint_redirects(nl, link);
 	hint_prefix(o);
-	hint_side(nl, link);
-	hint_allowed(nl, link, o);
+	if (!link->own) { /* or nobody is behind it */
+		hint_side(nl, link);
+		hint_allowed(nl, link, o);
+	}
 	hint_fast(o);
 }
