@@ -17,7 +17,10 @@ PREFIX	?= /usr/local
 SBINDIR	?= $(PREFIX)/sbin
 MANDIR	?= $(PREFIX)/share/man
 COMPDIR	?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR	?= $(PREFIX)/share/zsh/site-functions
+FISHDIR	?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR	?= $(PREFIX)/lib/systemd/system
+CONFDIR	:= /etc/nat64# as the unit has it
 
 CLANG		?= clang
 PKG_CONFIG	?= pkg-config
@@ -42,7 +45,9 @@ bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -I. $(shell $(PKG_CO
 src := nat64.c $(filter-out %.bpf.c,$(wildcard user/*.c))
 obj := $(src:%.c=build/%.o)
 
-all: nat64
+completions := build/completion.bash build/completion.zsh build/completion.fish
+
+all: nat64 $(completions)
 
 nat64: $(obj)
 	$(call say,LINK)
@@ -69,6 +74,13 @@ build/nat64.bpf.o build/nat64_btf.bpf.o build/user/kernel.bpf.o: | needs
 
 -include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d build/user/kernel.bpf.d
 
+# Of the list of options; where nat64 itself cannot run, HELP is what prints it.
+HELP ?= ./nat64 --help
+
+$(completions): build/completion.%: nat64 dist/completion.awk
+	$(call say,GEN)
+	$(Q)$(HELP) >$@.help && awk -v shell=$* -f dist/completion.awk $@.help >$@.tmp && mv $@.tmp $@ && rm $@.help
+
 # One line for each thing that is missing.
 needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
@@ -76,16 +88,21 @@ needs:
 UNITS := nat64@.service nat64-monitor.service
 
 install: all
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(UNITDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(ZSHDIR) \
+		$(DESTDIR)$(FISHDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)
 	install -m 755 nat64 $(DESTDIR)$(SBINDIR)/nat64
 	install -m 644 dist/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
-	install -m 644 dist/nat64.bash $(DESTDIR)$(COMPDIR)/nat64
+	install -m 644 build/completion.bash $(DESTDIR)$(COMPDIR)/nat64
+	install -m 644 build/completion.zsh $(DESTDIR)$(ZSHDIR)/_nat64
+	install -m 644 build/completion.fish $(DESTDIR)$(FISHDIR)/nat64.fish
+	install -m 644 dist/sample.conf $(DESTDIR)$(CONFDIR)/sample.conf
 	$(Q)for unit in $(UNITS); do \
 		sed 's|/usr/local/sbin|$(SBINDIR)|' dist/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit; done
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64 \
+		$(DESTDIR)$(ZSHDIR)/_nat64 $(DESTDIR)$(FISHDIR)/nat64.fish $(DESTDIR)$(CONFDIR)/sample.conf \
 		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 
 clean:
@@ -145,14 +162,14 @@ test-kernels: all build/verifier
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run $(wildcard dist/*.bash)
+scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash
 
 # sparse does not take strings as long as the BPF object is.
 build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
 
-lint: build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/flood.skel.h
+lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -50,7 +51,7 @@ def complete(*words):
         printf '%s\\n' "${COMPREPLY[@]}"
     '''
     env = dict(os.environ, PATH=os.path.dirname(os.path.abspath(NAT64)) + ':' + os.environ['PATH'])
-    done = subprocess.run(['bash', '-c', script, 'bash', os.path.join(ROOT, 'dist/nat64.bash'), *words],
+    done = subprocess.run(['bash', '-c', script, 'bash', os.path.join(ROOT, 'build/completion.bash'), *words],
                           capture_output=True, text=True, check=True, env=env)
     assert done.stderr == ''
     return [word.strip() for word in done.stdout.splitlines() if word.strip()]
@@ -93,6 +94,34 @@ def test_completion_offers_interfaces(option):
     links = set(os.listdir('/sys/class/net'))
     offered = set(complete('nat64', option, ''))
     assert offered and offered <= links
+
+
+@pytest.mark.parametrize('shell', ['zsh', 'fish'])
+def test_completion_of_other_shells(shell):
+    """The shell understands it, and it has each option with what --help says of it."""
+    path = os.path.join(ROOT, f'build/completion.{shell}')
+    assert os.path.getmtime(path) >= os.path.getmtime(NAT64), 'run make first'
+    text = re.sub(r'\\(.)', r'\1', read(path))
+    for line in help_text().splitlines():
+        if m := re.match(r'\s+(?:-(\w), )?--([a-z0-9-]+)(?: \S+)?\s+(.*)', line):
+            assert m[2] in text and m[3] in text, line
+    if not shutil.which(shell):
+        pytest.skip(f'NO {shell}: its completion was only read')
+    assert subprocess.run([shell, '-n', path], capture_output=True, text=True, check=True).stderr == ''
+
+
+@pytest.mark.skipif(not shutil.which('fish'), reason='NO fish: it was not asked')
+def test_fish_offers_the_options_of_help(tmp_path):
+    """What it offers, asked as a user does."""
+    env = dict(os.environ, HOME=str(tmp_path))
+
+    def offers(words):
+        done = subprocess.run(['fish', '--no-config', '-c', f'source {ROOT}/build/completion.fish; complete -C "nat64 {words}"'],
+                              capture_output=True, text=True, check=True, env=env)
+        return {line.split('\t')[0] for line in done.stdout.splitlines()}
+    assert {o for o in offers('--') if o.startswith('--')} == set(help_options())
+    assert offers('-i ') == set(os.listdir('/sys/class/net'))
+    assert offers('-6 ') == {'64:ff9b::/96'} and {'tcp', 'not', '6to4'} <= offers('--trace ')
 
 
 def cells(text):
