@@ -1102,7 +1102,11 @@ class Bench:
         return verdict, out, reasons, after['packets'][n] - before['packets'][n]
 
 
-@pytest.fixture(scope='module', params=[None, 'nat64'], ids=['interface', 'device'])
+FORMS = {name: device for name, device in (('interface', None), ('device', 'nat64'))
+         if name in os.environ.get('NAT64_TEST_FORMS', 'interface device').split()}
+
+
+@pytest.fixture(scope='module', params=FORMS.values(), ids=FORMS)
 def bench(module_net, request):
     b = Bench(*module_net[:2], request.param)
     yield b
