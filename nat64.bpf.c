@@ -56,7 +56,7 @@ static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int
 {
 	int act;
 
-	if (way != NAT64_6TO4 || !p->own || verdict != NAT64_PASS)
+	if (way != NAT64_6TO4 || !take_answer_mark(skb) || verdict != NAT64_PASS)
 		count(way, verdict, p->ip_len);
 	act = verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
 	if (is_traced())
@@ -90,7 +90,6 @@ int nat64_6to4(struct __sk_buff *skb)
 	if (is_traced())
 		trace_in(skb);
 	pkt_begin(&p);
-	p.own = take_answer_mark(skb);
 	verdict = translate64(skb, &p, h);
 	if (verdict == NAT64_PASS)
 		p.act = pass_on64(skb, &p);

@@ -227,7 +227,8 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	return arrive_again();
 }
 
-/* Is it an error of our own that has come back? Its mark, which like the kernel's own it has none of, is taken off. */
+/* Is it an error of our own that has come back, which is none of the packets that we translate? Like the kernel's own it
+ * has no mark then. */
 static __always_inline bool take_answer_mark(struct __sk_buff *skb)
 {
 	bool ours = skb->mark == ANSWER_MARK;

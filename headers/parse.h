@@ -43,14 +43,11 @@ struct pkt {
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
 	__u8 frag;	  /* 1: part of a packet */
 	__u8 more;	  /* 1: not the last part */
-	union {
-		__u8 df;  /* 4→6, 1: IPv4 DF */
-		__u8 own; /* 6→4, 1: an error of our own, which is none of the packets that we translate */
-	};
-	__u8 tos;	 /* TOS or traffic class */
-	__u8 ttl;	 /* TTL or hop limit */
-	__u8 proto;	 /* transport protocol, as the packet has it */
-	__u8 icmp_error; /* 1: an ICMP error message */
+	__u8 df;	  /* 1: IPv4 DF */
+	__u8 tos;	  /* TOS or traffic class */
+	__u8 ttl;	  /* TTL or hop limit */
+	__u8 proto;	  /* transport protocol, as the packet has it */
+	__u8 icmp_error;  /* 1: an ICMP error message */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
 };
