@@ -5,6 +5,7 @@ netfilter, conntrack."""
 import contextlib
 import os
 import socket
+import subprocess
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 
 from bpf import Translator
-from lab import Crossing, Wire, embed, patience, standard, wait_for
+from lab import PYTHON, Crossing, Wire, embed, patience, standard, wait_for
 from paths import fetch, ping, serve, v4_of
 from test_devices import not_here
 
@@ -378,3 +379,36 @@ def test_conntrack_of_both_families(nat, file):
     serve(h4, file.parent, H4)
     fetch(h6, f'[{WEB}]', file)
     assert h4.run('ping', '-c1', '-W0.3', v4_of(gw, H6, 'eth0'), check=False).returncode, 'the firewall lets all in'
+
+
+TRANSPARENT = '''
+import functools, http.server, socket, sys
+class Server(http.server.ThreadingHTTPServer):
+    def server_bind(self):
+        self.socket.setsockopt(socket.SOL_IP, 19, 1)        # IP_TRANSPARENT
+        self.socket.bind(self.server_address)
+        self.server_name = self.server_port = ''
+Server(('0.0.0.0', 8080), functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[1])).serve_forever()
+'''
+TPROXY = '''
+table ip t {
+    chain pre {
+        type filter hook prerouting priority mangle;
+        meta l4proto tcp socket transparent 1 meta mark set 1 accept
+        ip saddr 10.0.1.0/24 tcp dport 80 tproxy to :8080 meta mark set 1 accept
+    }
+}
+'''
+
+
+def test_transparent_proxy(nat, file):
+    """What nftables' socket and tproxy do with IPv4, they do with packets that were IPv6."""
+    h6, gw, _ = nat
+    done = gw.run('nft', TPROXY, check=False)
+    if done.returncode:
+        not_here('nft tproxy')
+    gw.ip(*'rule add fwmark 1 table 100'.split())
+    gw.ip(*'route add local default dev lo table 100'.split())
+    gw.start(PYTHON, '-c', TRANSPARENT, file.parent, stdout=subprocess.DEVNULL)
+    gw.listening(8080)
+    fetch(h6, f'[{embed("203.0.113.80")}]', file)           # there is no such server
