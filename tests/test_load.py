@@ -387,8 +387,8 @@ def trace(gw, argv, tmp_path, late=False):
             count[syscall] += 1
             kinds[cmd] += 1
             if syscall != 'bpf' or kinds[cmd] == 1 or cmd in ('BPF_PROG_LOAD', 'BPF_MAP_UPDATE_ELEM', 'BPF_MAP_FREEZE',
-                                                              'BPF_PROG_ATTACH', 'BPF_PROG_DETACH', 'BPF_PROG_QUERY',
-                                                              'BPF_PROG_GET_FD_BY_ID'):
+                                                              'BPF_MAP_LOOKUP_BATCH', 'BPF_PROG_ATTACH', 'BPF_PROG_DETACH',
+                                                              'BPF_PROG_QUERY', 'BPF_PROG_GET_FD_BY_ID'):
                 out.append((syscall, count[syscall]))
     return out
 
@@ -433,34 +433,95 @@ def test_every_step_of_load_may_fail(kind, net, tmp_path):
     pings(h6)
 
 
-def test_every_step_of_reconfiguration_may_fail(kind, nat, tmp_path):
-    """What was loaded goes on, with the same programs and mappings, though the prefixes were to change."""
-    h6, gw, _ = nat
+# What a reconfiguration is to change: a static mapping, the allowlist, the NAT64 prefix and --fast, and with them the pool,
+# so that there are maps of its own; or all but the pool, so that the maps that are in use are changed.
+BEFORE = [*LOAD, '-s', 'fc00:6::6=10.0.1.66', '-s', 'fc00::7=10.0.1.77', '--fast']
+AFTER = ['-i', 'eth0', '-a', 'fc00:6::/32', '-6', '2001:db8:64::/96', '-s', 'fc00::7=10.0.1.7']
+
+
+def what_is_there(gw):
+    """state() with what --fast attaches, and the mappings; and the same without what another run makes anew."""
+    text = state(gw) + gw.run('tc', 'filter', 'show', 'dev', 'eth1', 'ingress').stdout + str(tcx_programs(gw, 'eth1', 'ingress'))
+    listed = json.loads(gw.run(NAT64, '-i', 'eth0', '--mappings', '--json').stdout)
+    owners = str([listed['v6_prefix'], *((m['v4'], m['v6'], m['type']) for m in listed['mappings'])])
+    form = re.sub(r"(nat64_\w+', |\bid |tag )\w+|jited", '', text)
+    return text + owners, form + owners
+
+
+def reconfigure_with_failures(h6, gw, tmp_path, pool):
+    """Until the programs have changed, what was loaded goes on, with the same programs and mappings. After that it is an
+    error all the same, the new options are in force, and another run does what is missing. How many system calls made it
+    fail before; and what failed after."""
     gw.loaded.clear()       # the runs below are not counted by the lab; the last one unloads
-    other = ['-i', 'eth0', '-4', '10.0.2.0/24', '-a', 'fc00::/8', '-6', '2001:db8:64::/96']
+    other = [*AFTER, '-4', pool]
+    gw.run(NAT64, *BEFORE)
     steps = trace(gw, other, tmp_path, late=True)
-    gw.run(NAT64, *LOAD)
+    aim = what_is_there(gw)[1]
+    gw.run(NAT64, *BEFORE)
     pings(h6)
-    before = state(gw)
-    failed = collections.Counter()
+    before = what_is_there(gw)
+    failed, late = collections.Counter(), set()
     for syscall, n in steps:
         what, rc, stderr = inject(gw, syscall, n, other, 'ENOMEM')
-        if rc:
+        complaints = [line for line in stderr.splitlines() if 'mappings gone: ' not in line]
+        if rc and not stderr.endswith('nat64: eth0: but for this the new options are in force; run it again\n'):
             failed[syscall] += 1
             assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
-            assert state(gw) == before, what
+            assert what_is_there(gw) == before, what
             pings(h6, count=1)
+            continue
+        if rc:
+            assert rc == 1 and len(complaints) == 2, what
+            late.add(re.search('cannot [a-z]+( the [a-z]+)?', complaints[0])[0])
+            gw.run(NAT64, *other)
         else:
-            routes = gw.ip('route')
-            assert '10.0.2.0/24' in routes, what
-            assert '10.0.1.0/24' not in routes or 'cannot remove the route to 10.0.1.0/24' in stderr, what
-            gw.run(NAT64, *LOAD)
-            before = state(gw)
-    assert failed['bpf'] >= 1 and failed['sendto'] + failed['sendmsg'] >= 3, failed
+            assert complaints == [], what
+        assert what_is_there(gw)[1] == aim, what
+        pings(h6, embed('192.0.2.2', '2001:db8:64::/96'), count=1)
+        gw.run(NAT64, *BEFORE)
+        before = what_is_there(gw)
     gw.run(NAT64, *LOAD)
     pings(h6)
     gw.nat64('-u', '-i', 'eth0')
     assert 'proto 64' not in state(gw)
+    return failed, late
+
+
+def test_every_step_of_reconfiguration_may_fail(kind, nat, tmp_path):
+    h6, gw, _ = nat
+    failed, late = reconfigure_with_failures(h6, gw, tmp_path, '10.0.2.0/24')
+    assert failed['bpf'] >= 1 and failed['sendto'] + failed['sendmsg'] >= 3, failed
+    assert late == {'cannot detach', 'cannot change the mappings', 'cannot remove the route'}
+
+
+def test_every_change_of_the_mappings_may_fail(nat, tmp_path):
+    """With the same pool: in maps that are in use."""
+    h6, gw, _ = nat
+    failed, late = reconfigure_with_failures(h6, gw, tmp_path, '10.0.1.0/24')
+    assert failed.total() >= 3, failed
+    assert late == {'cannot detach', 'cannot change the mappings'}
+
+
+def test_what_cannot_be_removed_when_loading(net, tmp_path):
+    """Where no translator was, nothing stays of one that could not be finished."""
+    _, gw, _ = net
+    stray = ['route', 'add', '10.9.9.0/24', 'dev', 'eth0', 'proto', '64']
+    gw.ip(*stray)
+    clean = state(gw)
+    steps = trace(gw, LOAD, tmp_path, late=True)
+    gw.run(NAT64, '-u', '-i', 'eth0')
+    failed = False
+    for syscall, n in steps:
+        gw.ip(*stray)
+        what, rc, stderr = inject(gw, syscall, n, LOAD, 'ENOMEM')
+        if rc:
+            failed |= 'cannot remove the route to 10.9.9.0/24' in stderr
+            assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
+            assert state(gw) == clean, what
+        else:
+            assert stderr == '' and '10.9.9.0' not in state(gw), what
+        gw.run(NAT64, '-u', '-i', 'eth0')
+    assert failed
 
 
 def test_every_step_of_unload_may_fail(kind, net, tmp_path):

@@ -12,6 +12,7 @@ from lab import NAT64, embed, patience, standard, wait_for
 from paths import fetch, hops, iperf, ping, serve, v4_of
 from test_devices import not_here, site, wireguard_over
 from test_hop import FLOWTABLE, MASQUERADE, conntrack
+from test_load import inject, state, trace
 from test_neighbours import tunnel
 
 H4, WEB = '192.0.2.2', embed('192.0.2.2')
@@ -461,3 +462,56 @@ def test_it_is_made_and_removed(lab):
     gw.ip(*'link add nat64 type ifb'.split())
     gw.nat64('--device', 'nat64', '-u', rc=1)
     gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)
+
+
+def test_every_step_may_fail(lab, tmp_path):
+    """A device that was made for a translator goes when that cannot be loaded; one that was there stays."""
+    _, gw, _ = standard(lab)
+    load = ['--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '-s', 'fc00::7=10.0.1.7']
+    other = [*load[:-1], 'fc00::7=10.0.1.8', '-6', '2001:db8:64::/96']
+
+    def steps(argv):
+        late = trace(gw, argv, tmp_path, late=True)
+        gw.run(NAT64, '-i', 'nat64', '-u')
+        return late
+
+    def there():
+        links = [link['ifname'] for link in json.loads(gw.ip('-j', 'link'))]
+        return links, state(gw)
+
+    clean = there()
+    late = steps(load)
+    early = [(syscall, n) for syscall, n in trace(gw, load, tmp_path) if syscall != 'bpf']
+    gw.run(NAT64, '-i', 'nat64', '-u')
+    failed = 0
+    for syscall, n in sorted({*late, *early}):
+        what, rc, stderr = inject(gw, syscall, n, load, 'ENOMEM')
+        if rc:
+            failed += 1
+            assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
+        else:
+            assert stderr == '', what
+            gw.run(NAT64, '-i', 'nat64', '-u')
+        assert there() == clean, what
+    assert failed >= 10
+
+    gw.run(NAT64, *load)
+    late = steps(other)
+    gw.run(NAT64, *other)
+    aim = there()
+    gw.run(NAT64, *load)
+    before = there()
+    reasons = set()
+    for syscall, n in late:
+        what, rc, stderr = inject(gw, syscall, n, other, 'ENOMEM')
+        if not rc:
+            assert stderr == '' and there() == aim, what
+        elif 'the new options are in force' in stderr:
+            reasons.add(re.search('cannot [^:]+', stderr)[0])
+            gw.run(NAT64, *other)
+            assert there() == aim, what
+        else:
+            assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr) and there() == before, what
+        gw.run(NAT64, *load)
+    assert reasons == {'cannot change the mappings', 'cannot remove its routes'}
+    gw.run(NAT64, '-i', 'nat64', '-u')

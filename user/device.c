@@ -59,6 +59,19 @@ static int set_up(struct nl *nl, const struct link *link)
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
+/* index 0: known by its name alone */
+static int del(struct nl *nl, unsigned int index, const char *name)
+{
+	struct nlmsghdr *msg;
+	struct ifinfomsg *info;
+
+	msg = nl_request(nl, RTM_DELLINK, 0, sizeof(*info), &info);
+	info->ifi_index = (int)index;
+	if (!index)
+		mnl_attr_put_strz(msg, IFLA_IFNAME, name);
+	return nl_talk(nl, NULL, NULL, 0);
+}
+
 struct link device_planned(const char *name)
 {
 	struct link link = { .type = ARPHRD_ETHER, .flags = IFF_UP, .mtu = DEVICE_MTU, .own = true };
@@ -75,25 +88,22 @@ int device_make(struct nl *nl, const char *name, struct link *link, struct reaso
 		err = make(nl, name, KINDS[i]);
 	if (err == -EOPNOTSUPP)
 		return reason(why, err, "the kernel has no dummy or ifb devices (CONFIG_DUMMY, CONFIG_IFB)");
-	err = err ? err : link_find(nl, name, link);
 	if (err)
 		return reason(why, err, "cannot make it: %s", nl_error(nl, err));
-	err = set_up(nl, link);
+	err = link_find(nl, name, link);
+	err = err ? err : set_up(nl, link);
 	err = err ? err : link_find(nl, name, link);
 	if (err) {
 		reason(why, err, "cannot bring it up: %s", nl_error(nl, err));
-		device_del(nl, link);
+		if (del(nl, 0, name))
+			msg_warn("cannot undo: device %s", name);
 	}
 	return err;
 }
 
 int device_del(struct nl *nl, const struct link *link)
 {
-	struct ifinfomsg *info;
-
-	nl_request(nl, RTM_DELLINK, 0, sizeof(*info), &info);
-	info->ifi_index = (int)link->index;
-	return nl_talk(nl, NULL, NULL, 0);
+	return del(nl, link->index, link->name);
 }
 
 static struct nlmsghdr *route_request(struct nl *nl, const struct link *link, __u16 type, __u16 flags,

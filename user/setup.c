@@ -545,7 +545,7 @@ static int remove_filters(struct setup *s)
 }
 
 /* Filters of ours behind what is attached by tcx: a version of nat64 that knew no tcx had loaded once more. */
-static void remove_old_filters(struct setup *s)
+static int remove_old_filters(struct setup *s)
 {
 	bool left = false, used = false;
 
@@ -553,8 +553,7 @@ static void remove_old_filters(struct setup *s)
 		left |= s->hook[way].filter && s->hook[way].kind == TC_TCX;
 		used |= s->hook[way].filter && s->hook[way].kind == TC_CLSACT;
 	}
-	if (left && !used)
-		remove_filters(s);
+	return left && !used ? remove_filters(s) : 0;
 }
 
 static int remove_programs(struct setup *s)
@@ -624,6 +623,22 @@ static void tell_lost(const struct setup *s)
 			 text4((struct prefix4){ s->reconcile.old_cfg.v4_prefix, s->reconcile.old_cfg.v4_len }).s);
 }
 
+/* What is to be done once packets go through the new programs. A failure keeps nothing else from being done. Returns the
+ * first error. */
+static int finish(struct setup *s)
+{
+	int err, first = change_state(s);
+
+	err = remove_fast(s);
+	first = first ? first : err;
+	err = remove_old_filters(s);
+	first = first ? first : err;
+	err = remove_routes(s, &s->wanted);
+	first = first ? first : err;
+	err = remove_device_routes(s);
+	return first ? first : err;
+}
+
 int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 {
 	struct setup s = { .nl = nl, .link = link, .o = o, .loaded = LOADED_NONE };
@@ -648,13 +663,17 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 		undo(&s);
 		goto out;
 	}
-	change_state(&s);
-	remove_fast(&s);
-	remove_old_filters(&s);
-	remove_routes(&s, &s.wanted);
-	remove_device_routes(&s);
+	err = finish(&s);
+	if (err && !is_loaded(&s)) {
+		undo(&s);
+		goto out;
+	}
 tell:
 	tell_lost(&s);
+	if (err) {
+		msg_note("%s: but for this the new options are in force; run it again", link->name);
+		goto out;
+	}
 	hints(nl, link, o);
 	tell(&s);
 out:
