@@ -37,7 +37,7 @@ static const struct option_spec OPTIONS[] = {
 	  .missing = "nothing would be translated" },
 	{ 's', "static", "V6=V4", "map these for ever; any number of times", parse_static, .append = append_static,
 	  .in_file = true },
-	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7200)", parse_timeout, FIELD(timeout),
+	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7440)", parse_timeout, FIELD(timeout),
 	  .in_file = true },
 	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
 	  FIELD(icmp_src), .in_file = true },
@@ -74,7 +74,7 @@ static const struct option_spec OPTIONS[] = {
 
 static const struct options DEFAULTS = {
 	.v6_prefix = { { .b = { 0x00, 0x64, 0xff, 0x9b } }, 96 },
-	.timeout = 7200,
+	.timeout = 7440,
 	.lowest_ipv6_mtu = 1280,
 	.icmp_rate = 100,
 };

@@ -81,8 +81,8 @@ struct nat64_hop {
 };
 
 /* State map "mappings": array, index = host part of the IPv4 address (host byte order), 2^(32 - v4_len) entries.
- * Owner changes happen under .lock (the first member); readers go without: an entry changes its owner only when
- * it has been idle for the time-out and a second more. Userspace reads and writes this record with BPF_F_LOCK.
+ * Owner changes happen under .lock (the first member), in several steps; headers/state.h says how readers go without.
+ * Userspace reads this record with BPF_F_LOCK, and again if .tick is NAT64_TAKEN.
  *
  * The packet path knows the time by .tick, in jiffies, which costs nothing to read. .last_seen is the same moment for
  * people: CLOCK_BOOTTIME in nanoseconds. */
@@ -99,6 +99,9 @@ struct nat64_mapping {
 /* .tick of a mapping that never expires: a static one from host to host. With .v6 all zero: the address is held by a
  * static prefix, look into "static4". Userspace makes both kinds. */
 #define NAT64_STATIC 0x7fffffffffffffffULL
+
+/* .tick of a mapping that is about to get another owner, or none: nobody's. For less than a microsecond. */
+#define NAT64_TAKEN 0x7ffffffffffffffeULL
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
 
@@ -196,7 +199,7 @@ struct nat64_static6 {
 	X(NOT_ALLOWED,	"not-allowed",	"IPv6 source has no mapping and is in no -a prefix") \
 	X(POOL_FULL,	"pool-full",	"every IPv4 address has a live mapping") \
 	X(MAPPING_BUSY,	"mapping-busy",	"the mapping is being made or given away on another CPU at this moment") \
-	X(NO_MAPPING,	"no-mapping",	"IPv4 destination has no live mapping") \
+	X(NO_MAPPING,	"no-mapping",	"IPv4 destination has no mapping") \
 	X(EXT_HEADER,	"ext-header",	"too many extension headers, or one that cannot be translated where it stands") \
 	X(ROUTING,	"routing-header",	"IPv6 routing header with segments left") \
 	X(SOURCE_ROUTE,	"source-route",	"unexpired IPv4 source route option") \

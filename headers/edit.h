@@ -12,21 +12,21 @@
 /* Makes of entry `m` what is asked for, if it is what it is thought to be. */
 static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e)
 {
+	bool ok, keeps = v6_same(&e->was, &e->v6);
 	__u64 now = bpf_jiffies64();
-	bool ok;
 
 	bpf_spin_lock(&m->lock);
-	ok = v6_same(&m->v6, &e->was) && (e->how == NAT64_EDIT_SET || is_free(m->tick, now));
-	if (ok) {
-		WRITE_ONCE(m->v6.d[0], e->v6.d[0]);
-		WRITE_ONCE(m->v6.d[1], e->v6.d[1]);
-		m->hop.tick = 0;
+	ok = m->tick != NAT64_TAKEN && v6_same(&m->v6, &e->was) && (e->how == NAT64_EDIT_SET || is_free(m->tick, now));
+	if (ok && keeps) { /* its packets find it all the time */
 		m->last_seen = e->last_seen;
-		m->created = e->created;
 		m->epoch = epoch(e->tick);
 		WRITE_ONCE(m->tick, e->tick);
+	} else if (ok) {
+		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
+	if (ok && !keeps)
+		set_owner(m, &e->v6, e->tick, e->last_seen, e->created);
 	return ok;
 }
 

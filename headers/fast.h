@@ -150,7 +150,10 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	TRY(addresses46(p, &hop));
 	to = known_hop(hop);
 	own = bpf_map_lookup_elem(&own_mac, &zero);
-	if (!to || !own || !*own || !fits46(skb, p))
+	if (!to || !own || !fits46(skb, p))
+		return NAT64_PASS;
+	own = after(own, to); /* as it was written: before that next hop, see find_hop */
+	if (!READ_ONCE(*own))
 		return NAT64_PASS;
 
 	*usual = true;

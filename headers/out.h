@@ -134,8 +134,8 @@ static __noinline int look_up6(struct __sk_buff *skb, const struct pkt *p, struc
 
 /* The packet came here by a next hop that is none (user/hop.h): it needs the route to the IPv6 host. If that has an MTU of
  * its own, a packet that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on
- * our own interface, `hop` remembers its MAC address, unless the way has less room than the interface; `hop` may be NULL. */
-static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct nat64_hop *hop, struct sending *s)
+ * our own interface, its MAC address is remembered, unless the way has less room than the interface. */
+static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
 	__u32 zero = 0, wire = wire_length46(skb, p), mtu = cfg.mtu;
@@ -172,14 +172,12 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex && s->mac;
 	if (!s->direct)
 		return NAT64_PASS;
-	if (hop && full) {
-		WRITE_ONCE(hop->mac, s->mac);
-		WRITE_ONCE(hop->tick, bpf_jiffies64());
-	}
 	o = bpf_map_lookup_elem(&own_mac, &zero);
 	__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
 	if (o)
 		WRITE_ONCE(*o, own.all);
+	if (full)
+		remember_hop(p->daddr4, &p->daddr6, s->mac);
 	s->direct = is_neighbour_used(fib);
 	return NAT64_PASS;
 }
@@ -190,18 +188,13 @@ __noinline int find_way(struct __sk_buff *skb)
 	struct pkt *p = handed_over();
 	__u32 zero = 0;
 	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
-	struct nat64_hop *hop;
-	union nat64_v6 v6;
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
 	s->direct = false;
 	s->hop.stack = cfg.device;
-	if (!cfg.l3 && !cfg.device) {
-		if (owner_of(p->daddr4, &v6, &hop) != NAT64_PASS)
-			hop = NULL;
-		TRY(find_hop(skb, p, hop, s));
-	}
+	if (!cfg.l3 && !cfg.device)
+		TRY(find_hop(skb, p, s));
 	s->hop.stack |= has_ipsec_policy(skb);
 	s->direct &= !s->hop.stack;
 	return NAT64_PASS;
@@ -211,8 +204,14 @@ __noinline int find_way(struct __sk_buff *skb)
  * again. `hop` may be NULL. */
 static __always_inline __u64 known_hop(const struct nat64_hop *hop)
 {
-	if (!hop || bpf_jiffies64() - READ_ONCE(hop->tick) >= cfg.hz / 4)
+	__u64 tick;
+
+	if (!hop)
 		return 0;
+	tick = READ_ONCE(hop->tick);
+	if (bpf_jiffies64() - tick >= cfg.hz / 4)
+		return 0;
+	hop = after(hop, tick);
 	return READ_ONCE(hop->mac);
 }
 

@@ -11,9 +11,23 @@
  * A new host gets the first address of those that are free; or else the first of those in use, that of the host which has
  * been silent for the longest, if its time is up. If not, no other's is, and the pool is full.
  *
- * An entry of `mappings` is free (tick 0), live, or expired. It changes its owner only under its lock, and only when it
- * is free or has been expired for a second: so readers need no lock, they look at tick first. Whoever takes
- * an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding the new one.
+ * An entry of `mappings` is free (tick 0), live, or expired; then it still is its owner's, until another host needs the
+ * address. Whoever takes an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding
+ * the new one. Its owner writes .tick of a live entry without the lock: packets take no entry before it has been expired for
+ * a second more, by which time such a write is over.
+ *
+ * Readers of the owner take no lock. Processors (arm64) may show them what is written in another order, and may read in
+ * another one than a program does; BPF has no barriers. But all keep the order of what one CPU writes before it releases a
+ * lock and after it takes that again, and that of two reads if the address of the second one comes from the first (see
+ * after()). So a change of the owner is four writes in this order:
+ *
+ *	.tick = NAT64_TAKEN	.created	.v6	.tick, of the new owner
+ *
+ * and who reads .created, .tick, .v6, and .created again, has the owner if both .created are the same and .tick is not
+ * NAT64_TAKEN. For if any word of .v6 is of a change, so is the second .created, or of a later one; then so is the first, and
+ * .tick, which comes after it, is NAT64_TAKEN or of the new owner, and then so is all of .v6. No two changes of an entry have
+ * the same .created: it is the time in nanoseconds, also where there is no new owner, or comes from userspace, which waits for all readers between two changes
+ * (state_wait()).
  *
  * A packet whose mapping is in order, with nothing to be written, finds it by a guess, which takes less time than a look
  * into by_v6: the entry itself tells whose it is. Whoever writes has found the entry by by_v6: what userspace deletes there
@@ -308,8 +322,31 @@ static __always_inline struct nat64_hop *static_hop(__be32 v4)
 	return &s->hop;
 }
 
-/* 4→6: the IPv6 host that has the address `v4`, and what is remembered of its next hop, or NULL. An expired mapping is no
- * mapping. */
+/* `p`, but what is read by it is read after `word` was. */
+static __always_inline void *after(const void *p, __u64 word)
+{
+	asm volatile("%1 &= 0\n"
+		     "%0 += %1"
+		     : "+r"(p), "+r"(word));
+	return (void *)p;
+}
+
+/* Whose entry `m` is, all zero if a static prefix holds it. False: nobody's, at least at this moment. */
+static __always_inline bool read_owner(const struct nat64_mapping *m, union nat64_v6 *v6, __u64 *tick)
+{
+	__u64 created = READ_ONCE(m->created);
+
+	m = after(m, created);
+	*tick = READ_ONCE(m->tick);
+	m = after(m, *tick);
+	v6->d[0] = READ_ONCE(m->v6.d[0]);
+	v6->d[1] = READ_ONCE(m->v6.d[1]);
+	m = after(m, v6->d[0] | v6->d[1]);
+	return *tick && *tick != NAT64_TAKEN && READ_ONCE(m->created) == created;
+}
+
+/* 4→6: the IPv6 host that has the address `v4`, and what is remembered of its next hop, or NULL. One whose mapping has
+ * expired still has it, until another host gets the address; but what comes for it keeps nothing alive. */
 static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_hop **hop)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
@@ -318,12 +355,10 @@ static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_
 
 	*hop = NULL;
 	if (m && in_pool(v4)) {
-		tick = READ_ONCE(m->tick);
-		if (!tick || expired(tick, bpf_jiffies64(), 0))
+		if (!read_owner(m, v6, &tick))
 			return NAT64_DROP_NO_MAPPING;
-		v6->d[0] = READ_ONCE(m->v6.d[0]);
-		v6->d[1] = READ_ONCE(m->v6.d[1]);
 		if (!cfg.has_static || v6->d[0] | v6->d[1]) {
+			m = after(m, tick); /* not the next hop of the owner before */
 			*hop = &m->hop;
 			return NAT64_PASS;
 		}
@@ -335,12 +370,12 @@ static __always_inline int owner_of(__be32 v4, union nat64_v6 *v6, struct nat64_
 	return NAT64_PASS;
 }
 
-/* Is `v6` the owner of entry `m`? Its .tick, which is read first: if that is fresh, or NAT64_STATIC, the owner is the same
- * before and after. */
+/* Is `v6` the owner of entry `m`? *tick: its .tick. */
 static __always_inline bool is_owner(const struct nat64_mapping *m, const union nat64_v6 *v6, __u64 *tick)
 {
-	*tick = READ_ONCE(m->tick);
-	return READ_ONCE(m->v6.d[0]) == v6->d[0] && READ_ONCE(m->v6.d[1]) == v6->d[1];
+	union nat64_v6 owner;
+
+	return read_owner(m, &owner, tick) && v6_same(&owner, v6);
 }
 
 /* The entry that `v6` owns, live or not, or NULL. */
@@ -363,6 +398,57 @@ static __always_inline bool is_allowed(const union nat64_v6 *v6)
 	return bpf_map_lookup_elem(&allowed, &key);
 }
 
+/* The rest of a change of entry `m`, which is NAT64_TAKEN by the caller, and so nobody else's to change. */
+static __always_inline void set_owner(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 tick, __u64 last_seen,
+				      __u64 created)
+{
+	bpf_spin_lock(&m->lock);
+	WRITE_ONCE(m->created, created);
+	bpf_spin_unlock(&m->lock);
+
+	bpf_spin_lock(&m->lock);
+	WRITE_ONCE(m->v6.d[0], v6->d[0]);
+	WRITE_ONCE(m->v6.d[1], v6->d[1]);
+	WRITE_ONCE(m->hop.tick, 0);
+	m->last_seen = last_seen;
+	m->epoch = epoch(tick);
+	bpf_spin_unlock(&m->lock);
+
+	bpf_spin_lock(&m->lock);
+	WRITE_ONCE(m->tick, tick);
+	bpf_spin_unlock(&m->lock);
+}
+
+/* Remembers the next hop of `v6`, if that still has the address `v4` of the pool. Whoever sees the new .tick sees the new
+ * .mac, or a later one. That may be the next owner's if a mapping is taken away from a live host while a packet is on its
+ * way to it: one that would have been dropped a moment later, and gets to a host that drops it. */
+static __always_inline void remember_hop(__be32 v4, const union nat64_v6 *v6, __u64 mac)
+{
+	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
+	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
+	__u64 now = bpf_jiffies64();
+	struct nat64_hop *hop;
+	bool mine = false;
+
+	if (m && in_pool(v4)) {
+		bpf_spin_lock(&m->lock);
+		if (v6_same(&m->v6, v6))
+			WRITE_ONCE(m->hop.mac, mac);
+		bpf_spin_unlock(&m->lock);
+
+		bpf_spin_lock(&m->lock);
+		mine = v6_same(&m->v6, v6);
+		if (mine)
+			WRITE_ONCE(m->hop.tick, now);
+		bpf_spin_unlock(&m->lock);
+	}
+	hop = cfg.has_static && !mine ? static_hop(v4) : NULL;
+	if (hop) {
+		hop->mac = mac;
+		hop->tick = now;
+	}
+}
+
 /* Makes `v6` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
 static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, struct request *r)
 {
@@ -375,32 +461,29 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 		r->old.d[0] = m->v6.d[0];
 		r->old.d[1] = m->v6.d[1];
 		r->seen = m->last_seen;
-		WRITE_ONCE(m->v6.d[0], v6->d[0]);
-		WRITE_ONCE(m->v6.d[1], v6->d[1]);
-		m->hop.tick = 0;
-		m->created = m->last_seen = clock;
-		m->epoch = epoch(now);
-		WRITE_ONCE(m->tick, now); /* last: makes it live for readers */
+		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
+	if (ok)
+		set_owner(m, v6, now, clock, clock);
 	return ok;
 }
 
 /* Gives entry `m` back that `v6` has claimed and cannot keep. */
 static __always_inline void release(struct nat64_mapping *m, __u32 index, const union nat64_v6 *v6)
 {
+	__u64 clock = bpf_ktime_get_boot_ns();
+	const union nat64_v6 none = {};
 	__u32 try;
 	bool mine;
 
 	bpf_spin_lock(&m->lock);
-	mine = v6_same(&m->v6, v6);
-	if (mine) {
-		WRITE_ONCE(m->tick, 0);
-		m->v6.d[0] = 0;
-		m->v6.d[1] = 0;
-		m->created = m->last_seen = 0;
-	}
+	mine = v6_same(&m->v6, v6) && m->tick != NAT64_TAKEN;
+	if (mine)
+		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	bpf_spin_unlock(&m->lock);
+	if (mine)
+		set_owner(m, &none, 0, 0, clock);
 	for (try = 0; mine && try < TRIES; try++)
 		if (move_last(index, NAT64_FREE(ADDRESSES)) != MOVE_AGAIN)
 			break;
@@ -499,7 +582,7 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 	bool still, dead = false;
 
 	bpf_spin_lock(&m->lock);
-	still = v6_same(&m->v6, &r->v6);
+	still = v6_same(&m->v6, &r->v6) && m->tick != NAT64_TAKEN;
 	if (still) {
 		dead = expired(m->tick, now, 0); /* no other CPU was faster */
 		r->seen = m->last_seen;

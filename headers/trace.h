@@ -62,12 +62,10 @@ static __always_inline void host_of(__be32 v4, union nat64_v6 *v6)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
+	__u64 tick;
 
-	v6->d[0] = v6->d[1] = 0;
-	if (m && in_pool(v4) && READ_ONCE(m->tick)) {
-		v6->d[0] = READ_ONCE(m->v6.d[0]);
-		v6->d[1] = READ_ONCE(m->v6.d[1]);
-	}
+	if (!m || !in_pool(v4) || !read_owner(m, v6, &tick))
+		v6->d[0] = v6->d[1] = 0;
 	if (cfg.has_static && !(v6->d[0] | v6->d[1]))
 		static_v6(v4, v6);
 }

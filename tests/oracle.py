@@ -262,7 +262,7 @@ NON_GLOBAL = [IPv4Network(n) for n in (
 
 @dataclass
 class Config:
-    """What the translator is told, and the live mappings (1:1). allocate(v6) gives the IPv4 address of a new mapping,
+    """What the translator is told, and the mappings (1:1). allocate(v6) gives the IPv4 address of a new mapping,
     or None when the pool is full; what it gives is entered into mappings."""
     v6_prefix: IPv6Network = WKP
     v4_prefix: IPv4Network = IPv4Network("10.0.1.0/24")

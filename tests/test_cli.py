@@ -135,7 +135,7 @@ def test_help_and_version(net):
             assert set(options) <= set(re.findall(r'(?<![\w-])-{1,2}\w[\w-]*', text.stdout))
         for v in '-V', '--version':
             assert re.fullmatch(r'nat64 \d+\.\d+(\.\d+)?\S*\n', gw.nat64(v, via=user).stdout)
-    assert '7200' in gw.nat64('-h').stdout and '64:ff9b::/96' in gw.nat64('-h').stdout
+    assert '7440' in gw.nat64('-h').stdout and '64:ff9b::/96' in gw.nat64('-h').stdout
 
 
 def test_help_to_a_full_disk(net):

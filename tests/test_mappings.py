@@ -3,6 +3,7 @@
 CPUs that race do it no harm. Packets run through the programs with BPF_PROG_TEST_RUN, on a gateway in the lab."""
 
 import ipaddress
+import json
 import os
 import random
 import struct
@@ -12,7 +13,7 @@ import pytest
 from scapy.all import IP, UDP, IPv6, raw
 
 from bpf import MAPPING, TC_ACT_OK, TC_ACT_REDIRECT, TC_ACT_SHOT, Translator
-from lab import embed, wait_for
+from lab import NAT64, embed, wait_for
 
 TEMPLATE = raw(IPv6(src='fc00:66::', dst=embed('198.51.100.1'), hlim=64) / UDP(sport=3, dport=4) / b'data')
 
@@ -53,8 +54,8 @@ def consistent(t):
     mappings = t.mappings()         # by_v6 -> mappings
     owners = {}
     for index in range(t.maps['mappings'].max_entries):
-        _, _, v6, _, _, _, seen, created = MAPPING.unpack(t.maps['mappings'].lookup(struct.pack('=I', index)))
-        if seen or created or v6 != bytes(16):
+        _, _, v6, _, _, _, seen, _ = MAPPING.unpack(t.maps['mappings'].lookup(struct.pack('=I', index)))
+        if seen or v6 != bytes(16):
             owners[str(ipaddress.IPv6Address(v6))] = str(t.v4[index])
     assert {m.v6: m.v4 for m in mappings.values()} == owners
     assert len(set(owners.values())) == len(owners)
@@ -123,29 +124,68 @@ def test_one_mapping_per_source(net):
         assert len(consistent(t)) == 50
 
 
+def is_expired(t, v4):
+    rows = json.loads(t.host.run(NAT64, '-i', t.ifname, '--mappings', '--json').stdout)['mappings']
+    return {row['v4']: row['expires_in'] for row in rows}[str(v4)] == 0
+
+
 def expire(t, v4):
-    """Wait until a mapping is dead for 4→6. The packets that ask are from the IPv4 side: they keep nothing alive."""
+    """Wait until a mapping has expired. What comes from the IPv4 side meanwhile keeps nothing alive."""
     asked = 0
     end = time.monotonic() + 30
-    while hear(t, v4) is not None:
+    while not is_expired(t, v4):
+        assert hear(t, v4) is not None
         asked += 1
         assert time.monotonic() < end, 'does not expire'
         time.sleep(0.01)
+    time.sleep(0.05)            # programs know the time by the kernel's ticks
     return asked
 
 
 @pytest.mark.parametrize('prefix', ['10.0.1.0/31', '10.0.1.0/24'])
 def test_timeout_and_revival(net, prefix):
-    """Dead for 4→6 when idle for the time-out, though the IPv4 side went on; revived by its own source, as it was."""
+    """Expired when idle for the time-out, though the IPv4 side went on; and so it stays, whatever comes from there. Live
+    again with a packet of its own source, as it was."""
     _, gw, _ = net
     with opened(gw, '-t', '1', v4=prefix) as t:
         v4 = speak(t, 1)
         assert hear(t, v4) == address(1)
         assert expire(t, v4) > 1
-        assert t.drops()['no-mapping'] == 1
+        assert [hear(t, v4) for _ in range(3)] == [address(1)] * 3
+        assert is_expired(t, v4)
         assert speak(t, 1) == v4
+        assert not is_expired(t, v4)
         assert hear(t, v4) == address(1)
         assert len(consistent(t)) == 1
+        assert t.drops() == {}
+
+
+def test_expired_until_another_host_has_it(net):
+    """An expired mapping translates 4→6 until its address is given away, or it is deleted: then never again."""
+    _, gw, _ = net
+    with opened(gw, '-t', '1', v4='10.0.1.0/31') as t:
+        given = {speak(t, n): address(n) for n in (1, 2)}
+        for v4 in given:
+            expire(t, v4)
+        assert {v4: hear(t, v4) for v4 in given} == given
+        taken = wait_for(lambda: speak(t, 3), 'an address that is free')
+        (other,) = set(given) - {taken}
+        assert hear(t, taken) == address(3) and hear(t, other) == given[other] and is_expired(t, other)
+        gw.nat64('-i', 'eth0', '--delete', other)
+        assert hear(t, other) is None and hear(t, taken) == address(3)
+        assert t.drops()['no-mapping'] == 1
+        consistent(t)
+
+
+def test_a_keepalive_of_the_server(net, tmp_path):
+    """RFC 5382 REQ-5: two hours after the last packet its connection, and nobody can have taken its address."""
+    _, gw, _ = net
+    (tmp_path / 'state').write_text(json.dumps({'nat64_mappings': 1, 'mappings': [
+        {'v4': f'10.0.1.{n}', 'v6': address(n), 'type': 'dynamic', 'idle': 7430, 'age': 9000} for n in (0, 1)]}))
+    with opened(gw, '--restore', tmp_path / 'state', v4='10.0.1.0/31') as t:
+        assert speak(t, 2) is None
+        assert [hear(t, f'10.0.1.{n}') for n in (0, 1)] == [address(0), address(1)]
+        assert not is_expired(t, '10.0.1.0')
 
 
 def test_reuse(net):

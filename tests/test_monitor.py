@@ -447,17 +447,18 @@ def test_drops_without_mapping(opened):
                      ('dropped', 'src-illegal', {'v6': None, 'v4': '10.0.1.200'}, None)]
 
 
-def test_drop_of_an_expired_mapping(net):
-    """The host is gone for the translator, and still the one that a filter by its address is about."""
+def test_packets_to_an_expired_mapping(net):
+    """The host still has it, whether they get through or not."""
     _, gw, _ = net
     gw.load('-t', 1)
     with Translator(gw) as t:
         pool = speak(t, 1)
         expire(t, pool)
         trace = Listener(gw, '--trace', address(1), '--json')
-        assert hear(t, pool) is None
-    (line,) = timeless(trace.stop())
-    assert (line['reason'], line['host']) == ('no-mapping', {'v6': address(1), 'v4': pool})
+        assert hear(t, pool) == address(1)
+        t.run46(raw(v4(UDP(sport=1, dport=2), src='127.0.0.1', dst=pool)))
+    assert [(line['verdict'], line['host']) for line in timeless(trace.stop())] == \
+           [(verdict, {'v6': address(1), 'v4': pool}) for verdict in ('translated', 'dropped')]
 
 
 # Two hosts, two servers, both ways; and packets that do not get through.

@@ -447,7 +447,7 @@ def test_damaged_file(busy, tmp_path, name, how):
     rc = 1 if name == 'of another translator' and not argv else 2
     stderr = busy.nat64('-i', 'eth0', *argv, '--restore', tmp_path / 'state', rc=rc).stderr
     assert names in stderr and str(tmp_path / 'state') in stderr, stderr
-    assert table(busy) == before and status(busy)[0]['timeout'] == 7200
+    assert table(busy) == before and status(busy)[0]['timeout'] == 7440
 
 
 def test_unreadable_file(busy, tmp_path):

@@ -154,7 +154,7 @@ def test_configuration(kind, net, name):
     (seen,) = status(gw)
     with Translator(gw) as t:
         want = {'interface': 'eth0', 'ifindex': t.ifindex, 'working': True, 'problems': [], 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
-                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7200, 'icmp_src': '192.0.0.8',
+                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7440, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'fast': None,
                 'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': gw.run('uname', '-r').stdout.strip(),
@@ -216,7 +216,7 @@ def test_idle_and_age(net):
     assert int(before - made) - 1 <= row['age'] <= after - made + 1
     assert int(before - spoke) - 1 <= row['idle'] <= after - spoke + 1
     assert row['idle'] < row['age']
-    assert 7200 <= row['idle'] + row['expires_in'] <= 7201
+    assert 7440 <= row['idle'] + row['expires_in'] <= 7441
 
 
 def test_header_of_mappings(nat):
@@ -224,7 +224,7 @@ def test_header_of_mappings(nat):
     seen = json.loads(gw.run(NAT64, '-i', 'eth0', '--mappings', '--json').stdout)
     assert abs(seen.pop('time') - time.time()) < 60
     assert seen == {'nat64_mappings': 1, 'interface': 'eth0', 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.1.0/24',
-                    'timeout': 7200, 'mappings': []}
+                    'timeout': 7440, 'mappings': []}
 
 
 def test_nothing_loaded(net):

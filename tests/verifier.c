@@ -37,7 +37,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all, bool device)
 		.v4_len = 24,
 		.ifindex = 1,
 		.mtu = 1500,
-		.timeout = 7200 * 250,
+		.timeout = 7440 * 250,
 		.hz = 250,
 		.fresh = 250,
 		.epoch_shift = 13,

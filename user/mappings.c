@@ -254,7 +254,7 @@ static int find_mapping(const struct translator *t, const struct address *a, __u
 		return -ENOENT;
 	if (!a->is_v6)
 		*index = be32_to(a->v4 & ~t->cfg.v4_mask);
-	if (bpf_map_lookup_elem_flags(t->maps.mappings, index, m, BPF_F_LOCK))
+	if (mapping_read(t->maps.mappings, *index, m))
 		return -errno;
 	return m->tick && (!a->is_v6 || !memcmp(&m->v6, &a->v6, sizeof(a->v6))) ? 0 : -ENOENT;
 }

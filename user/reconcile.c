@@ -218,7 +218,7 @@ static int copy(__u32 index, const struct nat64_mapping *m, void *data)
 		goto out;
 	}
 	index = be32_to(v4.addr & ~r->cfg->v4_mask);
-	if (bpf_map_lookup_elem_flags(r->maps->mappings, &index, &there, BPF_F_LOCK))
+	if (mapping_read(r->maps->mappings, index, &there))
 		return -errno;
 	if (there.tick && same_owner(&there, m))
 		return 0;
@@ -274,8 +274,8 @@ static bool is_mapped(const struct loaded *maps, const struct nat64_config *cfg,
 	__u32 index = be32_to(v4 & ~cfg->v4_mask);
 	struct nat64_mapping m;
 
-	return prefix4_covers(&pool, &address) && !bpf_map_lookup_elem_flags(maps->mappings, &index, &m, BPF_F_LOCK) &&
-	       m.tick && !memcmp(&m.v6, v6, sizeof(*v6));
+	return prefix4_covers(&pool, &address) && !mapping_read(maps->mappings, index, &m) && m.tick &&
+	       !memcmp(&m.v6, v6, sizeof(*v6));
 }
 
 /* Or from host to host in "static4"? */
@@ -300,7 +300,7 @@ static int tell_removed(__u32 index, const struct nat64_mapping *m, void *data)
 		return 0;
 	if (prefix4_covers(&r->o->v4_prefix, &v4)) {
 		index = be32_to(v4.addr & ~r->cfg->v4_mask);
-		if (bpf_map_lookup_elem_flags(r->maps->mappings, &index, &there, BPF_F_LOCK))
+		if (mapping_read(r->maps->mappings, index, &there))
 			return -errno;
 		why = illegal(r, index, &there, &m->v6);
 	}
@@ -342,7 +342,7 @@ static int restore(struct reconcile *r, const struct saved_mapping *m)
 	int err;
 
 	if (prefix4_covers(&r->o->v4_prefix, &v4)) {
-		if (bpf_map_lookup_elem_flags(r->maps->mappings, &index, &there, BPF_F_LOCK))
+		if (mapping_read(r->maps->mappings, index, &there))
 			return -errno;
 		if (there.tick && !memcmp(&there.v6, &m->v6, sizeof(m->v6)))
 			return 0;

@@ -25,6 +25,15 @@ __u64 boottime(void)
 	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
 }
 
+int mapping_read(int mappings, __u32 index, struct nat64_mapping *m)
+{
+	do {
+		if (bpf_map_lookup_elem_flags(mappings, &index, m, BPF_F_LOCK))
+			return -errno;
+	} while (m->tick == NAT64_TAKEN);
+	return 0;
+}
+
 int mappings_walk(int mappings, mapping_cb cb, void *data)
 {
 	const struct bpf_map_batch_opts opts = { .sz = sizeof(opts), .elem_flags = BPF_F_LOCK };
@@ -41,8 +50,10 @@ int mappings_walk(int mappings, mapping_cb cb, void *data)
 			last = errno == ENOENT;
 			err = last ? 0 : -errno;
 		}
-		for (__u32 i = 0; !err && i < n; i++)
-			err = cb(index[i], &m[i], data);
+		for (__u32 i = 0; !err && i < n; i++) {
+			err = m[i].tick == NAT64_TAKEN ? mapping_read(mappings, index[i], &m[i]) : 0;
+			err = err ? err : cb(index[i], &m[i], data);
+		}
 		at = next;
 		first = false;
 	}

@@ -21,6 +21,9 @@ __u64 boottime(void);
 /* One entry of "mappings", as it was at one moment. Returns 0 to go on; anything else ends the walk. */
 typedef int (*mapping_cb)(__u32 index, const struct nat64_mapping *m, void *data);
 
+/* Reads one; 0 or a negative errno. */
+int mapping_read(int mappings, __u32 index, struct nat64_mapping *m);
+
 /* Calls cb for all entries in the order of their addresses, free ones included. Takes the same memory whatever the size.
  * 0, what cb returned, or a negative errno. */
 int mappings_walk(int mappings, mapping_cb cb, void *data);
