@@ -53,7 +53,7 @@ nat64: $(obj)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(LIBS))
 
-$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h build/user/kernel.skel.h Makefile
+$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h build/user/kernel.skel.h build/user/run.skel.h Makefile
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -65,14 +65,14 @@ build/%.skel.h: build/%.bpf.o
 # Two forms of the programs, see user/object.c. gen object leaves clang's debug information behind and keeps BTF.
 build/nat64_btf.bpf.o: bpf_cflags += -DKERNEL_BTF
 build/nat64.bpf.o build/nat64_btf.bpf.o: nat64.bpf.c Makefile
-build/user/kernel.bpf.o: user/kernel.bpf.c Makefile
-build/nat64.bpf.o build/nat64_btf.bpf.o build/user/kernel.bpf.o: | needs
+build/user/kernel.bpf.o build/user/run.bpf.o: build/%.o: %.c Makefile
+build/nat64.bpf.o build/nat64_btf.bpf.o build/user/kernel.bpf.o build/user/run.bpf.o: | needs
 	$(call say,BPF)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(bpf_cflags) -MMD -MP -MT $@ -MF $(@:.o=.d) -c -o $(@:.o=.full.o) $<
 	$(Q)$(BPFTOOL) gen object $@ $(@:.o=.full.o)
 
--include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d build/user/kernel.bpf.d
+-include $(obj:.o=.d) build/nat64.bpf.d build/nat64_btf.bpf.d build/user/kernel.bpf.d build/user/run.bpf.d
 
 # Of the list of options; where nat64 itself cannot run, HELP is what prints it.
 HELP ?= ./nat64 --help
@@ -161,7 +161,7 @@ test-kernels: all build/verifier
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
-c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
+c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
 scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash
 
 # sparse does not take strings as long as the BPF object is.
@@ -169,15 +169,15 @@ build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
 	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
 
-lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/flood.skel.h
+lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/user/run.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'
 	$(Q)for f in $(user_c); do sparse -Wsparse-error -isystem build/sparse -isystem build/sparse/user $(nat64_cflags) $$f || exit; done
 	$(Q)for form in -UKERNEL_BTF -DKERNEL_BTF; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
 		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$form nat64.bpf.c || exit; done
-	$(Q)sparse -Wsparse-error -Wno-decl -include tests/sparse.h $(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) \
-		user/kernel.bpf.c
+	$(Q)for f in user/*.bpf.c; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
+		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$f || exit; done
 	@echo 'sparse: ok'
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \

@@ -315,6 +315,11 @@ struct nat64_event {
 
 #define NAT64_WHY_BYTES 64
 
+struct nat64_record {
+	struct nat64_event event;
+	char why[NAT64_WHY_BYTES];
+};
+
 /* In the ring "packets": a packet as it came and as it left, and what became of it. */
 #define NAT64_IN_BYTES	128 /* powers of two */
 #define NAT64_OUT_BYTES 64

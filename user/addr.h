@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* addr.h - addresses, prefixes and numbers as the user writes them */
-#ifndef NAT64_ADDR_H
-#define NAT64_ADDR_H
+#ifndef NAT64_USER_ADDR_H
+#define NAT64_USER_ADDR_H
 
 #include <netinet/in.h>
 #include <stdbool.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* fast.h - the program for --fast, on the ingress hooks of the interfaces that IPv4 comes in by */
-#ifndef NAT64_FAST_H
-#define NAT64_FAST_H
+#ifndef NAT64_USER_FAST_H
+#define NAT64_USER_FAST_H
 
 #include "tc.h"
 

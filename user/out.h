@@ -3,8 +3,8 @@
  *
  * A value has a key, for JSON, and a format, for text; NULL leaves it out of the one or the other. JSON is one document
  * on one line, built in memory, but for a stream: its objects are written as they are closed. */
-#ifndef NAT64_OUT_H
-#define NAT64_OUT_H
+#ifndef NAT64_USER_OUT_H
+#define NAT64_USER_OUT_H
 
 #include <jansson.h>
 #include <stdbool.h>

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "order.h"
+#include "run.skel.h"
 #include "state.h"
 
 #define BATCH	  4096	    /* entries that are read by one system call */
@@ -85,36 +86,18 @@ __u64 mapping_idle(const struct nat64_mapping *m, __u64 now)
 	return idle > 0 ? idle : 0;
 }
 
-/* The kernel's jiffies, which only a BPF program can read: 32 bits a run. */
-static int jiffies_half(bool high, __u32 *half)
-{
-	const struct bpf_insn insns[] = {
-		{ .code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_jiffies64 },
-		{ .code = BPF_ALU64 | BPF_RSH | BPF_K, .dst_reg = BPF_REG_0, .imm = high ? 32 : 0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
-	char packet[64] = { 0 };
-	struct bpf_test_run_opts run = { .sz = sizeof(run), .data_in = packet, .data_size_in = sizeof(packet) };
-	int err, fd = bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, NULL, "GPL", insns, 3, NULL);
-
-	if (fd < 0)
-		return -errno;
-	err = bpf_prog_test_run_opts(fd, &run) ? -errno : 0;
-	*half = run.retval;
-	close(fd);
-	return err;
-}
-
 static int jiffies(__u64 *now)
 {
-	__u32 low = 0, high = 0, again = 0;
-	int err = jiffies_half(true, &high);
+	char packet[64] = { 0 };
+	struct bpf_test_run_opts run = { .sz = sizeof(run), .data_in = packet, .data_size_in = sizeof(packet) };
+	struct run_bpf *skel = run_bpf__open();
+	int err = skel ? bpf_program__set_autoload(skel->progs.put_record, false) : -errno;
 
-	err = err ? err : jiffies_half(false, &low);
-	err = err ? err : jiffies_half(true, &again);
-	if (!err && again != high) /* it turned over: low may be of either */
-		err = jiffies_half(false, &low);
-	*now = (__u64)again << 32 | low;
+	err = err ? err : run_bpf__load(skel);
+	if (!err)
+		err = bpf_prog_test_run_opts(bpf_program__fd(skel->progs.read_jiffies), &run) ? -errno : 0;
+	*now = err ? 0 : skel->bss->jiffies;
+	run_bpf__destroy(skel);
 	return err;
 }
 
