@@ -50,8 +50,11 @@ def held(t, ring):
 
 
 def heard(t, ring):
-    """Do packets know of all that listen? A listener says so last."""
-    return ear(t, ring)[0] >= max(lease(t, ring, place)[0] for place in range(LISTENERS))
+    """Do packets know of all that listen, and have they rings?"""
+    now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    until = {place: lease(t, ring, place)[0] for place in range(LISTENERS)}
+    return ear(t, ring)[0] >= max(until.values()) and all(written(t, ring, place) is not None for place in until
+                                                          if until[place] > now)
 
 
 def written(t, ring, place=0):
@@ -68,9 +71,11 @@ def written(t, ring, place=0):
 
 
 class Listener:
-    """nat64 --monitor or --trace on a host; listens when it is there."""
+    """nat64 --monitor or --trace on a host; listens when it is there. What is not answered in time is of interest only if
+    that is said."""
 
-    def __init__(self, gw, *argv, ifname='eth0', via=(), stdout=subprocess.PIPE):
+    def __init__(self, gw, *argv, ifname='eth0', via=(), stdout=subprocess.PIPE, unanswered=False):
+        self.unanswered = unanswered
         self.gw, self.ring = gw, EVENTS if '--monitor' in argv else PACKETS
         self.json = '--json' in argv
         self.buffer = b''
@@ -84,17 +89,21 @@ class Listener:
         assert self.p.poll() is None, self.p.stderr.read()
 
     def lines(self, out):
-        return [json.loads(line) if self.json else line for line in out.decode().splitlines()]
+        return [json.loads(line) if self.json else line for line in out.decode().splitlines()
+                if self.unanswered or 'no-answer' not in line]
 
     def next(self, timeout=20):
         """The next line."""
-        while b'\n' not in self.buffer:
-            assert select.select([self.p.stdout], [], [], timeout)[0], 'no line in time'
-            more = os.read(self.p.stdout.fileno(), 1 << 16)
-            assert more, 'it has ended'
-            self.buffer += more
-        line, self.buffer = self.buffer.split(b'\n', 1)
-        return self.lines(line)[0]
+        found = []
+        while not found:
+            while b'\n' not in self.buffer:
+                assert select.select([self.p.stdout], [], [], timeout)[0], 'no line in time'
+                more = os.read(self.p.stdout.fileno(), 1 << 16)
+                assert more, 'it has ended'
+                self.buffer += more
+            line, self.buffer = self.buffer.split(b'\n', 1)
+            found = self.lines(line)
+        return found[0]
 
     def end(self, rc=0, err=''):
         """What it has printed until it ended by itself."""
@@ -577,7 +586,7 @@ def test_what_is_not_answered(opened, name):
     flow, of what would be answered."""
     crossing, t, _ = opened
     packet = v6((UNANSWERED | QUIET)[name])
-    trace = Listener(crossing.gw, '--trace', 'src', HOST6, '--json')
+    trace = Listener(crossing.gw, '--trace', 'src', HOST6, '--json', unanswered=True)
     for _ in range(2):
         t.run64(raw(packet))
     lines = [trace.next() for _ in range(3 if name in UNANSWERED else 2)]
@@ -592,7 +601,7 @@ def test_what_is_not_answered(opened, name):
 def test_what_is_not_answered_in_text(opened):
     """Also from the other side; and a packet that is dropped has its reason."""
     crossing, t, pool = opened
-    trace = Listener(crossing.gw, '--trace', 'port', '7')
+    trace = Listener(crossing.gw, '--trace', 'port', '7', unanswered=True)
     t.run46(raw(v4(TCP(sport=1000, dport=7), dst=pool)))
     t.run46(raw(v4(UDP(sport=1000, dport=7), dst='10.0.1.250')))
     text = [trace.next() for _ in range(3)]
@@ -617,7 +626,7 @@ def test_what_is_answered(opened, name):
     """By what the filter does not want, too; an ICMP error is an answer."""
     crossing, t, pool = opened
     ask, answer = ANSWERS[name]
-    trace = Listener(crossing.gw, '--trace', '6to4', 'and', 'host', HOST6, '--json')
+    trace = Listener(crossing.gw, '--trace', '6to4', 'and', 'host', HOST6, '--json', unanswered=True)
     _, asked = t.run64(raw(v6(ask)))
     quoted = IP(asked)
     answer = {'ERROR': ICMP(type=3, code=3) / quoted, 'ROUTER': ICMP(type=11) / quoted,
@@ -633,7 +642,7 @@ def test_firewall_behind_the_translator(nat):
     """As a user sees it."""
     h6, gw, _ = nat
     gw.nft('table ip f {\nchain f {\ntype filter hook forward priority 0; iifname "eth0" udp dport 9 drop;\n}\n}')
-    trace = Listener(gw, '--trace', '--json')
+    trace = Listener(gw, '--trace', '--json', unanswered=True)
     h6.run('ping', '-c', 1, '-W', 5, embed('192.0.2.2'))
     h6.run('bash', '-c', f'echo x >/dev/udp/{embed("192.0.2.2")}/9')
     lines = [trace.next() for _ in range(4)]
@@ -932,8 +941,10 @@ def test_translators_that_come_later(net, lab):
     gw.loaded.clear()
     assert m.next()['event'] == 'unloaded'
     for listener in m, trace:
+        said = [listener.p.stderr.readline().decode() for _ in range(3)]
+        assert said == ['nat64: eth0: unloaded\n'] * 2 + ['nat64: eth2: unloaded\n']
         listener.p.send_signal(signal.SIGTERM)
-        listener.end(0, 'nat64: eth0: unloaded\n' * 2 + 'nat64: eth2: unloaded\n')
+        listener.end()
 
 
 @pytest.mark.parametrize('what', ['--monitor', '--trace'])

@@ -40,6 +40,7 @@ struct followed {
 	struct translator t; /* of t.link, which is &link */
 	__u32 listen_id;     /* of the map by which we know it over reconfigurations */
 	struct listener listener;
+	__u64 told;	     /* what was created before has been told from the table */
 	struct flows *flows; /* of a trace; NULL: no memory for them */
 	bool open;	     /* or it has gone, or cannot be followed */
 	size_t taken;	     /* bytes of the ring, ever */
@@ -120,6 +121,8 @@ static int take_record(void *data, void *record, size_t size)
 	d->taken += RECORD_BYTES(size);
 	/* Both begin with the time. */
 	if (*(const __u64 *)record < d->listener.since)
+		return 0;
+	if (f->ring == NAT64_EVENTS && e->kind == NAT64_EVENT_CREATED && e->time < d->told)
 		return 0;
 	if (f->ring == NAT64_PACKETS) {
 		bool wanted = trace_is_wanted(t, &f->o->filter);
@@ -202,7 +205,7 @@ static int tell_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 				 .v6 = m->v6 };
 	struct out out;
 
-	if ((kind != MAPPING_LIVE && kind != MAPPING_EXPIRED) || m->created >= d->listener.since)
+	if ((kind != MAPPING_LIVE && kind != MAPPING_EXPIRED) || m->created >= d->told)
 		return 0;
 	out_begin(&out, d->follow->mem, d->follow->o->json);
 	monitor_print(&out, d->link.name, &e, "");
@@ -234,6 +237,7 @@ static int listen_to(struct followed *d, bool late)
 	d->open = true;
 	d->flows = d->follow->ring == NAT64_PACKETS ? flows_new() : NULL;
 	err = listener_start(d);
+	d->told = late ? boottime() : 0;
 	if (!err && late && d->follow->ring == NAT64_EVENTS) {
 		err = mappings_walk(d->t.maps.mappings, tell_mapping, d);
 		if (err)

@@ -102,14 +102,13 @@ int listener_open(struct listener *l, const struct loaded *maps, enum nat64_ring
 	if (ring == NAT64_PACKETS)
 		l->page->filter[l->place] = *filter;
 	l->ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, NULL, 0, 0, NAT64_RING_BYTES, NULL);
+	l->since = boottime();
 	if (l->ring < 0 || bpf_map_update_elem(l->rings, &l->place, &l->ring, BPF_ANY))
 		return -errno;
 	l->buffer = ring_buffer__new(l->ring, cb, data, NULL);
 	if (!l->buffer)
 		return -errno;
-	/* What came before may have passed the filter of another listener, or was lost to it. */
 	l->lost = __atomic_load_n(&l->lease->lost, __ATOMIC_RELAXED);
-	l->since = boottime();
 	prick_ear(l->ear, l->until);
 	return 0;
 }
