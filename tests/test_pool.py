@@ -63,6 +63,25 @@ def test_order_of_expiry(net, tmp_path):
         consistent(t)
 
 
+def test_silent_for_longer_than_the_machine_is_up(net, tmp_path):
+    """The time of a restored mapping is then below zero in the kernel's ticks; it is refreshed as any other."""
+    _, gw, _ = net
+    year = 365 * 86400
+    row = {'v4': '10.0.1.1', 'v6': address(1), 'type': 'dynamic', 'idle': 5 * year, 'age': 6 * year}
+    (tmp_path / 'state').write_text(json.dumps({'nat64_mappings': 1, 'mappings': [row]}))
+
+    def idle():
+        rows = json.loads(gw.run(NAT64, '-i', 'eth0', '--mappings', '--json').stdout)['mappings']
+        return next(r['idle'] for r in rows if r['v4'] == '10.0.1.1')
+    with opened(gw, '-t', 9 * year, '--restore', tmp_path / 'state', v4='10.0.1.0/30') as t:
+        assert idle() >= 5 * year
+        assert speak(t, 2) == '10.0.1.2' and lists(t)[1] == [1, 2]
+        assert speak(t, 1) == '10.0.1.1' and idle() < year
+        assert lists(t)[1] == [2, 1]            # it would not be the next to lose its address any more
+        assert speak(t, 3) is None
+        consistent(t)
+
+
 def test_no_free_address_is_overlooked(net, tmp_path):
     """Hosts that come, stay and go, deletions, restorations and reconfigurations at random, beside a model of them: as
     long as that has an address which is free, or whose host has been silent for long enough, no host is refused."""
