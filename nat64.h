@@ -18,7 +18,8 @@
 #define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
 #define NAT64_PROG_EDIT	  "nat64_edit" /* changes mappings for userspace; attached to nothing */
 
-/* Layout version of the state maps (mappings, by_v6, pool, order). They outlive the programs at a reconfiguration. */
+/* Layout version of the state maps (mappings, by_v6, pool, order). They outlive the programs at a reconfiguration. What
+ * loses nobody an address, "stats" and those of listeners, does not count: it goes on as far as both versions know it. */
 #define NAT64_STATE_VERSION 3
 
 /* The limits that both sides rely on. */

@@ -132,9 +132,11 @@ static bool is_of_size(int fd, size_t size)
 /* "pool" of version 2, the oldest that is known. It had no "order", and .epoch of a mapping was 0. */
 struct pool_2 {
 	struct bpf_spin_lock lock;
-	__u32 unused[2];
+	__u32 hand; /* looks for an address that is free, */
+	__u32 left; /* so many before it has seen all: */
 	__u32 version;
-	__u64 unused_too[2];
+	__u64 oldest;	   /* the smallest tick since it began; */
+	__u64 full_oldest; /* it looks no more until that one has expired; 0: it looks */
 	__be32 v4_prefix;
 	__u32 v4_len;
 };
@@ -156,30 +158,74 @@ static bool read_pool(const struct loaded *old, struct nat64_pool *pool)
 	return true;
 }
 
-/* The members of a struct */
-static const struct btf_type *struct_by_name(const struct btf *btf, const char *name)
+int loaded_freed(const struct loaded *old)
 {
-	int id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT) : -ENOENT;
+	struct pool_2 pool;
+	__u32 zero = 0;
 
-	return id < 0 ? NULL : btf__type_by_id(btf, id);
+	if (!is_of_size(old->pool, sizeof(pool)))
+		return 0;
+	if (bpf_map_lookup_elem_flags(old->pool, &zero, &pool, BPF_F_LOCK))
+		return -errno;
+	pool.left = 1U << (32 - pool.v4_len);
+	pool.oldest = ~0ULL;
+	pool.full_oldest = 0;
+	return bpf_map_update_elem(old->pool, &zero, &pool, BPF_F_LOCK) ? -errno : 0;
 }
 
-/* Copies the members of a struct that both sides know, by their names, whatever else has come or gone between them. */
-static void copy_members(const struct btf *to_btf, const struct btf_type *to_type, void *to, const struct btf *from_btf,
-			 const struct btf_type *from_type, const void *from)
+/* A value and its type */
+struct typed {
+	const struct btf *btf;
+	__u32 id;
+	char *at;
+};
+
+static const struct btf_type *type_of(const struct typed *v)
 {
-	const struct btf_member *t = btf_members(to_type), *f;
+	return btf__type_by_id(v->btf, btf__resolve_type(v->btf, v->id));
+}
 
-	for (int i = 0; i < btf_vlen(to_type); i++) {
-		const char *name = btf__name_by_offset(to_btf, t[i].name_off);
-		__s64 size = btf__resolve_size(to_btf, t[i].type);
+static void copy_value(const struct typed *to, const struct typed *from);
 
-		f = btf_members(from_type);
+/* The members that both sides know, by their names, whatever else has come or gone between them */
+static void copy_members(const struct typed *to, const struct btf_type *to_type, const struct typed *from,
+			 const struct btf_type *from_type)
+{
+	const struct btf_member *t = btf_members(to_type);
+
+	for (int i = 0; i < btf_vlen(to_type); i++, t++) {
+		const struct btf_member *f = btf_members(from_type);
+		const char *name = btf__name_by_offset(to->btf, t->name_off);
+
 		for (int j = 0; j < btf_vlen(from_type); j++, f++)
-			if (!strcmp(name, btf__name_by_offset(from_btf, f->name_off)) &&
-			    btf__resolve_size(from_btf, f->type) == size)
-				memcpy((char *)to + t[i].offset / 8, (const char *)from + f->offset / 8, size);
+			if (!strcmp(name, btf__name_by_offset(from->btf, f->name_off)))
+				copy_value(&(struct typed){ to->btf, t->type, to->at + t->offset / 8 },
+					   &(struct typed){ from->btf, f->type, from->at + f->offset / 8 });
 	}
+}
+
+/* The elements that both sides have: what is new comes at the end. */
+static void copy_elements(const struct typed *to, const struct btf_array *t, const struct typed *from,
+			  const struct btf_array *f)
+{
+	__s64 to_size = btf__resolve_size(to->btf, t->type), from_size = btf__resolve_size(from->btf, f->type);
+
+	for (__u32 i = 0; i < t->nelems && i < f->nelems; i++)
+		copy_value(&(struct typed){ to->btf, t->type, to->at + i * to_size },
+			   &(struct typed){ from->btf, f->type, from->at + i * from_size });
+}
+
+/* Copies what two versions of a type have in common. */
+static void copy_value(const struct typed *to, const struct typed *from)
+{
+	const struct btf_type *t = type_of(to), *f = type_of(from);
+
+	if (t && f && btf_is_struct(t) && btf_is_struct(f))
+		copy_members(to, t, from, f);
+	else if (t && f && btf_is_array(t) && btf_is_array(f))
+		copy_elements(to, btf_array(t), from, btf_array(f));
+	else if (btf__resolve_size(to->btf, to->id) == btf__resolve_size(from->btf, from->id))
+		memcpy(to->at, from->at, btf__resolve_size(to->btf, to->id));
 }
 
 static struct btf *btf_of_map(int fd)
@@ -192,34 +238,50 @@ static struct btf *btf_of_map(int fd)
 		       : btf__load_from_kernel_by_id(info.btf_id);
 }
 
-/* Reads the configuration out of the section .rodata, in which it comes first. */
-static int read_config(const struct loaded *old, struct nat64_config *cfg)
+/* Copies structs of a kind out of a map's value, from where they come first in it, of another version of nat64 maybe. All
+ * kernels have what this takes, which is told to them with the maps. */
+static int copy_structs(int map, const char *name, const char *value, size_t step, size_t n, void *to, size_t size)
 {
-	struct bpf_map_info info = { 0 };
-	struct btf *from = btf_of_map(old->config);
+	struct btf *from = btf_of_map(map);
 	struct nat64_bpf *skel = object_open(false);
-	const struct btf *to = skel ? bpf_object__btf(skel->obj) : NULL;
-	const struct btf_type *to_type = struct_by_name(to, "nat64_config");
-	const struct btf_type *from_type = struct_by_name(from, "nat64_config");
-	__u32 len = sizeof(info), zero = 0;
-	char *data = NULL;
-	int err = to_type && from_type ? 0 : -EPROTO;
+	const struct btf *btf = skel ? bpf_object__btf(skel->obj) : NULL;
+	int to_id = btf ? btf__find_by_name_kind(btf, name, BTF_KIND_STRUCT) : -ENOMEM;
+	int from_id = from ? btf__find_by_name_kind(from, name, BTF_KIND_STRUCT) : -EPROTO;
+	int err = to_id < 0 ? to_id : from_id < 0 ? from_id : 0;
 
-	err = err ? err : bpf_obj_get_info_by_fd(old->config, &info, &len) ? -errno : 0;
-	if (!err && info.value_size < from_type->size)
+	if (!err && btf__resolve_size(from, from_id) > (__s64)step)
 		err = -EPROTO;
-	data = err ? NULL : malloc(info.value_size);
-	if (!err && !data)
-		err = -ENOMEM;
-	err = err ? err : bpf_map_lookup_elem(old->config, &zero, data) ? -errno : 0;
-	if (!err) {
-		memset(cfg, 0, sizeof(*cfg));
-		copy_members(to, to_type, cfg, from, from_type, data);
-	}
-	free(data);
+	memset(to, 0, n * size);
+	for (size_t i = 0; !err && i < n; i++)
+		copy_value(&(struct typed){ btf, to_id, (char *)to + i * size },
+			   &(struct typed){ from, from_id, (char *)value + i * step });
 	nat64_bpf__destroy(skel);
 	btf__free(from);
 	return err;
+}
+
+/* Reads the only value of a map, which has as many structs of a kind in it. */
+static int read_structs(int map, const char *name, size_t n, void *to, size_t size)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info), zero = 0;
+	int err = bpf_obj_get_info_by_fd(map, &info, &len) ? -errno : 0;
+	char *value = err ? NULL : calloc(n, info.value_size);
+
+	if (!err && !value)
+		err = -ENOMEM;
+	err = err ? err : bpf_map_lookup_elem(map, &zero, value) ? -errno : 0;
+	err = err ? err : copy_structs(map, name, value, info.value_size, n, to, size);
+	free(value);
+	return err;
+}
+
+/* In the section .rodata it comes first. */
+_Static_assert(!offsetof(struct nat64_bpf__rodata, cfg), "other versions of nat64 look for the configuration there");
+
+int loaded_stats(const struct loaded *old, size_t cpus, struct nat64_stats *stats)
+{
+	return read_structs(old->stats, "nat64_stats", cpus, stats, sizeof(*stats));
 }
 
 int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why)
@@ -230,7 +292,7 @@ int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct rea
 	if (!is_of_size(old->mappings, sizeof(struct nat64_mapping)) || old->by_v6 < 0 || old->allowed < 0 ||
 	    old->stats < 0 || old->config < 0 || !read_pool(old, &pool))
 		return reason(why, -EPROTO, "the translator that is loaded is of another version of nat64");
-	err = read_config(old, cfg);
+	err = read_structs(old->config, "nat64_config", 1, cfg, sizeof(*cfg));
 	return err ? reason(why, err, "cannot read its configuration: %s", strerror(-err)) : 0;
 }
 
@@ -330,6 +392,31 @@ static int fill_pool(const struct nat64_bpf *skel, const struct nat64_config *cf
 	return bpf_map_update_elem(bpf_map__fd(skel->maps.pool), &zero, &pool, BPF_ANY);
 }
 
+/* Is that an error which says nothing of what the kernel can do? */
+static bool is_passing(int err)
+{
+	return err == -ENOMEM || err == -EAGAIN || err == -EINTR || err == -EMFILE || err == -ENFILE || err == -EPERM;
+}
+
+/* Counters of another layout go on as far as they agree; if that cannot be, they start anew. What is counted from now on,
+ * until the new programs are in place, is not in them. */
+static int fill_stats(const struct nat64_bpf *skel, const struct loaded *old)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct nat64_stats *stats;
+	__u32 zero = 0;
+	int err;
+
+	if (old->stats < 0 || same_map(skel->maps.stats, old->stats) || cpus < 0)
+		return 0;
+	stats = calloc(cpus, sizeof(*stats));
+	err = !stats ? -ENOMEM : loaded_stats(old, cpus, stats);
+	if (!err && bpf_map_update_elem(bpf_map__fd(skel->maps.stats), &zero, stats, BPF_ANY))
+		err = -errno;
+	free(stats);
+	return is_passing(err) ? err : 0;
+}
+
 static int fill_allowed(const struct nat64_bpf *skel, const struct options *o)
 {
 	int fd = bpf_map__fd(skel->maps.allowed);
@@ -425,12 +512,6 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	return err ? err : nat64_bpf__load(skel);
 }
 
-/* Is that an error which says nothing of what the kernel can do? */
-static bool is_passing(int err)
-{
-	return err == -ENOMEM || err == -EAGAIN || err == -EINTR || err == -EMFILE || err == -ENFILE || err == -EPERM;
-}
-
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
@@ -458,6 +539,7 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 		return reason(why, err, "the kernel does not tell the names of the BPF programs: %s", strerror(-err));
 	if (*inherit != INHERIT_ALL)
 		err = fill_pool(skel, cfg);
+	err = err ? err : fill_stats(skel, old);
 	err = err ? err : fill_allowed(skel, o);
 	err = err ? err : fill_statics(skel, o);
 	return err ? reason(why, err, "cannot fill in the maps: %s", strerror(-err)) : 0;
@@ -478,7 +560,8 @@ int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps
 	} used[] = {
 		{ skel ? skel->maps.mappings : NULL, maps->mappings },
 		{ skel ? skel->maps.by_v6 : NULL, maps->by_v6 },
-		{ skel ? skel->maps.pool : NULL, maps->pool },
+		/* A version without lists is none the worse for some that are this run's alone. */
+		{ skel ? skel->maps.pool : NULL, maps->order < 0 ? -1 : maps->pool },
 		{ skel ? skel->maps.order : NULL, maps->order },
 	};
 	struct bpf_program *prog = NULL;
@@ -494,8 +577,10 @@ int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps
 		bpf_map__set_autocreate(m, m == skel->maps.edits || m == skel->maps.rodata);
 	for (size_t i = 0; !err && i < sizeof(used) / sizeof(*used); i++) {
 		err = bpf_map__set_autocreate(used[i].map, true);
-		err = err ? err : bpf_map__reuse_fd(used[i].map, used[i].fd);
+		err = err || used[i].fd < 0 ? err : bpf_map__reuse_fd(used[i].map, used[i].fd);
 	}
+	if (!err && maps->order < 0)
+		err = bpf_map__set_max_entries(skel->maps.order, (1U << (32 - cfg->v4_len)) + NAT64_NODES);
 	libbpf_set_print(print_libbpf);
 	err = err ? err : nat64_bpf__load(skel);
 	*program = bpf_program__fd(skel->progs.nat64_edit);

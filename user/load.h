@@ -36,6 +36,12 @@ void loaded_close(struct loaded *old);
 /* The configuration that it was loaded with. 0, or a negative errno with *why: it may be another version of nat64. */
 int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct reason *why);
 
+/* Its counters, of each of as many CPUs as there may be; 0 for those that it has not. 0 or a negative errno. */
+int loaded_stats(const struct loaded *old, size_t cpus, struct nat64_stats *stats);
+
+/* For a version that does not see it by itself: an address may be free again. 0 or a negative errno. */
+int loaded_freed(const struct loaded *old);
+
 /* What becomes of the mappings of a translator that programs take the place of */
 enum inherit {
 	INHERIT_NOTHING, /* there is none, or of a version that is not known */
@@ -53,7 +59,8 @@ void programs_close(struct nat64_bpf *programs);
 /* The maps of the programs; not to be closed. */
 struct loaded programs_maps(const struct nat64_bpf *programs);
 
-/* Loads nothing but nat64_edit, for the maps of a translator that is loaded. 0, with the program and its map, or a negative
+/* Loads nothing but nat64_edit, for the maps of a translator that is loaded; with an "order" of its own, which is empty,
+ * if that has none. 0, with the program and its map, or a negative
  * errno. programs_close() in either case. */
 int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps, struct nat64_bpf **programs,
 		       int *program, int *map);

@@ -186,6 +186,18 @@ struct editor {
 
 #define PAGE_BYTES (NAT64_EDITS * sizeof(struct nat64_edit))
 
+/* The lists of addresses for a translator of a version that has none */
+static int make_lists(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg)
+{
+	struct loaded own = programs_maps(ed->programs);
+	struct places places;
+	int err = places_read(maps, &places);
+
+	err = err ? err : order_build(&own, cfg, &places, 0);
+	places_free(&places);
+	return err;
+}
+
 static int editor_open(struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg)
 {
 	int err = 0;
@@ -193,6 +205,8 @@ static int editor_open(struct editor *ed, const struct loaded *maps, const struc
 	*ed = (struct editor){ .program = maps->edit, .map = maps->edits };
 	if (ed->program < 0)
 		err = programs_load_edit(cfg, maps, &ed->programs, &ed->program, &ed->map);
+	if (!err && maps->order < 0)
+		err = make_lists(ed, maps, cfg);
 	if (err)
 		return err;
 	ed->page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ed->map, 0);
@@ -420,6 +434,7 @@ int state_change(const struct loaded *maps, const struct nat64_config *cfg, cons
 			break;
 		err = ed.page ? 0 : editor_open(&ed, maps, cfg);
 		err = err ? err : apply(&ed, maps, cfg, &e);
+		err = err ? err : loaded_freed(maps);
 		if (err)
 			break;
 		if (!change->quiet)

@@ -78,16 +78,15 @@ static int by_address(const void *a, const void *b)
 	return order ? order : (int)x->len - (int)y->len;
 }
 
-static int get_stats(int map, int cpus, struct nat64_stats *sum)
+static int get_stats(const struct loaded *maps, int cpus, struct nat64_stats *sum)
 {
 	struct nat64_stats *per_cpu;
-	__u32 zero = 0;
 	int err;
 
 	per_cpu = calloc(cpus, sizeof(*per_cpu));
 	if (!per_cpu)
 		return -ENOMEM;
-	err = bpf_map_lookup_elem(map, &zero, per_cpu) ? -errno : 0;
+	err = loaded_stats(maps, cpus, per_cpu);
 	for (int cpu = 0; !err && cpu < cpus; cpu++) {
 		/* all of it is __u64 */
 		const __u64 *from = (const __u64 *)&per_cpu[cpu];
@@ -167,7 +166,7 @@ static int status_get(const struct translator *t, struct status *s)
 	cpus = possible_cpus(&why);
 	if (cpus < 0)
 		return msg_fail(cpus, "%s: %s", s->interface, why.text);
-	err = get_stats(t->maps.stats, cpus, &s->stats);
+	err = get_stats(&t->maps, cpus, &s->stats);
 	err = err ? err : get_allowed(t->maps.allowed, s);
 	err = err ? err : statics_read(&t->maps, &s->statics);
 	err = err ? err : mappings_walk(t->maps.mappings, count_mapping, &count);
