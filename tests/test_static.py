@@ -58,7 +58,17 @@ APPENDIX_B = {
     '192.0.2.191': '2001:db8:dddd:0:fc00::', '192.0.2.195': '2001:db8:eeee:9:8000::'}
 
 
-@pytest.mark.parametrize('pool', ['10.0.1.0/24', '192.0.0.0/16'], ids=['outside the pool', 'inside'])
+@pytest.mark.parametrize('pair', ['2001:db8::/120=10.0.1.0/24', '2001:db8::/112=10.0.0.0/16'], ids=['all of it', 'more'])
+def test_static_prefix_covers_the_pool(gw, pair):
+    """Then there is nothing left to give to others."""
+    gw.load('-s', pair)
+    host = '2001:db8::5' if pair.endswith('/24') else '2001:db8::105'
+    with Translator(gw) as t:
+        assert (to4(t, host), to6(t, '10.0.1.5')) == ('10.0.1.5', host)
+        assert to4(t, 'fc00::1') is None and t.drops() == {'pool-full': 1}
+
+
+@pytest.mark.parametrize('pool', ['10.0.1.0/24', '192.0.2.0/23'], ids=['outside the pool', 'inside'])
 def test_rfc7757_appendix_b(gw, pool):
     gw.ip('addr', 'flush', 'dev', 'eth1')
     gw.load(*statics(*RFC7757), '--icmp-src', '203.0.113.1', v4=pool, allow=[])
@@ -254,8 +264,6 @@ BAD = {
     'v4 prefix with broadcast': (['2001:db8:5::/120=255.255.255.0/24'], ['broadcast']),
     'inside the NAT64 prefix': (['64:ff9b::1=10.0.1.5'], ['64:ff9b::1=10.0.1.5', 'NAT64 prefix']),
     'contains the NAT64 prefix': (['64:ff9b::/32=10.0.1.5'], ['NAT64 prefix']),
-    'the whole pool': (['2001:db8::/120=10.0.1.0/24'], ['10.0.1.0/24', '-4']),
-    'contains the pool': (['2001:db8::/112=10.0.0.0/16'], ['10.0.0.0/16', '-4']),
     'contains icmp-src': (['2001:db8::/120=192.0.0.0/24'], ['192.0.0.0/24', '--icmp-src']),
     'same v4': (['2001:db8::5=10.0.1.5', '2001:db8::6=10.0.1.5'], ['2001:db8::5=10.0.1.5', '2001:db8::6=10.0.1.5']),
     'same v6': (['2001:db8::5=10.0.1.5', '2001:db8::5=10.0.1.6'], ['2001:db8::5=10.0.1.5', '2001:db8::5=10.0.1.6']),
