@@ -40,7 +40,8 @@ struct icmp_work {
 	struct icmp old; /* its header */
 	struct quote n;
 	struct pkt q;
-	struct header6 h;
+	struct header6 h;	   /* 4→6 */
+	struct iphdr outer, inner; /* 6→4 */
 };
 
 struct {

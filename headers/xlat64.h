@@ -114,7 +114,6 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	__u32 zero = 0;
 	__u32 length;
 	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
-	struct iphdr outer, inner;
 	struct icmp *old;
 	struct pkt *q;
 	struct quote *n;
@@ -165,12 +164,12 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	n->icmp.check = old->check;
 	TRY(cut_tail(skb, n));
 
-	header64(q, IP4_HEADER + q->l4_len, &inner);
+	header64(q, IP4_HEADER + q->l4_len, &w->inner);
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
-	header64(p, IP4_HEADER + p->l4_len, &outer);
-	TRY(replace64(skb, &outer, p->ext_len + n->old_header - IP4_HEADER, true));
+	header64(p, IP4_HEADER + p->l4_len, &w->outer);
+	TRY(replace64(skb, &w->outer, p->ext_len + n->old_header - IP4_HEADER, true));
 	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
-	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &inner, sizeof(inner)));
+	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &w->inner, sizeof(w->inner)));
 	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
 }
 
