@@ -75,6 +75,8 @@ def test_the_mac_address_changes(lab, tmp_path_factory, fast, how):
         gw.ip('link', 'set', 'port', 'master', 'eth0')
         gw.ip('link', 'set', 'eth0', 'up')
         gw.ip('link', 'add', 'low', 'address', '02:00:00:00:00:01', 'type', 'veth', 'peer', 'name', 'peer')
+        for dev in 'low', 'peer':
+            gw.ip('link', 'set', dev, 'up')
         assert gw.mac('eth0') == '0a:00:00:00:00:01'
     lab.link(gw, 'eth1', h4, 'eth0')
     gw.sysctl('net.ipv4.ip_forward', 1)
@@ -98,11 +100,9 @@ def test_the_mac_address_changes(lab, tmp_path_factory, fast, how):
     for n in range(1, 4):
         if how == 'hand':
             change_mac(gw, 'eth0', f'02:00:00:00:00:{n:02x}')
-        elif n == 1:
-            gw.ip('link', 'set', 'low', 'master', 'eth0')
-            assert gw.mac('eth0') == '02:00:00:00:00:01'
         else:
-            gw.ip('link', 'set', 'low', 'nomaster' if n == 2 else 'up')
+            gw.ip('link', 'set', 'low', *(['nomaster'] if n == 2 else ['master', 'eth0']))
+            assert gw.mac('eth0') == f'0{"2a"[n == 2]}:00:00:00:00:01'
         wait_for(lambda: not h6.run('ping', '-c1', '-W0.3', WEB, check=False).returncode, 'the way to be found again')
         ping(h4, address)
         fetch(h6, f'[{WEB}]', big)
