@@ -21,6 +21,9 @@ ZSHDIR	?= $(PREFIX)/share/zsh/site-functions
 FISHDIR	?= $(PREFIX)/share/fish/vendor_completions.d
 UNITDIR	?= $(PREFIX)/lib/systemd/system
 CONFDIR	:= /etc/nat64# as the unit has it
+RULESDIR ?= $(PREFIX)/lib/udev/rules.d
+# Who runs hooks looks for them there only.
+HOOKDIR	?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)
 
 CLANG		?= clang
 PKG_CONFIG	?= pkg-config
@@ -86,6 +89,8 @@ needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
 
 UNITS := nat64@.service nat64-monitor.service
+HOOKS := $(HOOKDIR)/NetworkManager/dispatcher.d/90-nat64 $(HOOKDIR)/networkd-dispatcher/routable.d/nat64 \
+	$(HOOKDIR)/networkd-dispatcher/degraded.d/nat64 /etc/network/if-up.d/nat64
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(ZSHDIR) \
@@ -97,13 +102,20 @@ install: all
 	install -m 644 build/completion.fish $(DESTDIR)$(FISHDIR)/nat64.fish
 	install -m 644 dist/sample.conf $(DESTDIR)$(CONFDIR)/sample.conf
 	$(Q)for unit in $(UNITS); do \
-		sed 's|/usr/local/sbin|$(SBINDIR)|' dist/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
+		sed 's|/usr/local/sbin|$(SBINDIR)|g' dist/$$unit >$(DESTDIR)$(UNITDIR)/$$unit && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$$unit || exit; done
+	$(Q)for hook in $(HOOKS); do \
+		install -D -m 755 dist/nat64-up $(DESTDIR)$$hook && \
+		sed -i 's|/usr/local/sbin|$(SBINDIR)|' $(DESTDIR)$$hook || exit; done
+	install -D -m 644 dist/99-nat64.rules $(DESTDIR)$(RULESDIR)/99-nat64.rules
+	$(if $(DESTDIR),,$(Q)if udevadm control --reload 2>/dev/null; then \
+		udevadm trigger --subsystem-match=net --sysname-match='*-*'; fi)
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/nat64 $(DESTDIR)$(MANDIR)/man8/nat64.8 $(DESTDIR)$(COMPDIR)/nat64 \
 		$(DESTDIR)$(ZSHDIR)/_nat64 $(DESTDIR)$(FISHDIR)/nat64.fish $(DESTDIR)$(CONFDIR)/sample.conf \
-		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
+		$(UNITS:%=$(DESTDIR)$(UNITDIR)/%) $(HOOKS:%=$(DESTDIR)%) \
+		$(DESTDIR)$(RULESDIR)/99-nat64.rules
 
 clean:
 	rm -rf build nat64
@@ -162,7 +174,7 @@ test-kernels: all build/verifier
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash
+scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up
 
 # sparse does not take strings as long as the BPF object is.
 build/sparse/%.skel.h: build/%.skel.h

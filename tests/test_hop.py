@@ -13,7 +13,7 @@ from bpf import Translator
 from lab import NAT64, PYTHON, embed, patience, standard, wait_for
 from paths import fetch, ping, serve, v4_of
 from test_devices import not_here, site
-from test_load import second
+from test_load import LOAD, inject, second, state, trace
 
 WEB = embed('192.0.2.2')
 BROADCAST = 'ff:ff:ff:ff:ff:ff'
@@ -325,3 +325,29 @@ def forwarded(gw):
     with gw, open('/proc/thread-self/net/snmp', encoding='ascii') as f:
         names, values = [line.split() for line in f if line.startswith('Ip:')]
     return int(values[names.index('ForwDatagrams')])
+
+
+def test_every_step_to_another_next_hop_may_fail(nat, tmp_path):
+    """The routes go back to the old one, which is a broadcast address meanwhile, and must be none while they do."""
+    h6, gw, _ = nat
+    ping(h6, WEB)
+    gw.loaded.clear()
+    other = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--icmp-src', hop_of(gw), '-s', 'fc00::80=10.0.2.80']
+    steps = [(call, n) for call, n in trace(gw, other, tmp_path, late=True) if call != 'bpf']
+    gw.run(NAT64, '-i', 'eth0', '-u')
+    gw.run(NAT64, *LOAD)
+    before, failed = state(gw), 0
+    for syscall, n in steps:
+        what, rc, stderr = inject(gw, syscall, n, other, 'ENOMEM')
+        if rc == 0 or 'but for this the new options are in force' in stderr:
+            gw.run(NAT64, '-i', 'eth0', '-u')
+            gw.run(NAT64, *LOAD)
+            before = state(gw)
+            continue
+        failed += 1
+        assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
+        assert state(gw) == before, what
+        ping(h6, WEB)
+    assert failed >= 7
+    gw.nat64('-i', 'eth0', '-u')
+    assert ours(gw) == ''

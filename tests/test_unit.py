@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""nat64@.service under systemd and udev, as make install leaves them: names with a dash, interfaces that come and go, and
+the hooks by which it comes back when an interface was down.
+
+A systemd is process 1 of a PID namespace here, but the machine's interfaces are its own to see: so only in a virtual
+machine."""
+
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from lab import patience, wait_for
+from test_devices import not_here
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
+CONF = 'v4-prefix 10.0.{n}.0/24\nallowed-src fc00::/8\nicmp-src 192.0.0.{n}\n'
+TARGET = '[Unit]\nWants=systemd-udevd.service\nAfter=systemd-udevd.service\nAllowIsolate=yes\n'
+
+
+INSIDE = []         # what brings a command to where systemd is
+
+
+def run(*argv, check=True, **kw):
+    done = subprocess.run([*INSIDE, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **kw)
+    assert not check or done.returncode == 0, f'{argv}: {done}'
+    return done
+
+
+def write(path, text):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'w', encoding='utf-8') as f:
+        f.write(text)
+
+
+@pytest.fixture(scope='module')
+def systemd():
+    if not os.path.isdir('/run/vmrun'):
+        pytest.skip('NO machine of its own for systemd: see make test-kernels')
+    if not shutil.which('udevadm'):
+        not_here('udev')
+    run('make', '-C', ROOT, '-s', 'install', '-o', 'nat64')       # which is there; a compiler would take its time
+    write('/etc/systemd/system/test.target', TARGET)
+    write('/etc/systemd/system.conf.d/test.conf', '[Manager]\nDefaultDeviceTimeoutSec=20s\n')
+    for sysctl in 'ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding':
+        write(f'/proc/sys/net/{sysctl}', '1')
+    process = subprocess.Popen(['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', '--mount', '--',
+                                '/usr/lib/systemd/systemd', '--system', '--unit=test.target', '--log-target=kmsg'],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = wait_for(lambda: run('pgrep', '-P', str(process.pid), check=False).stdout.strip(), 'process 1')
+    INSIDE[:] = ['nsenter', '-t', first, '-p', '-m']
+    wait_for(lambda: run('systemctl', 'is-system-running', check=False).stdout.strip() in ('running', 'degraded'),
+             'systemd', 30)
+    yield
+    INSIDE.clear()
+    process.kill()
+    process.wait()
+    run('rm', '-rf', '/etc/nat64', '/var/lib/nat64')
+
+
+def interface(name):
+    """As a manager of networks would set it up."""
+    run('ip', 'link', 'add', 'name', name, 'type', 'veth', 'peer', 'name', f'p{name}'[:15])
+    run('ip', 'link', 'set', f'p{name}'[:15], 'up')
+    run('ip', 'link', 'set', name, 'up')
+
+
+def routes(n):
+    return run('ip', 'route', 'show', f'10.0.{n}.0/24').stdout
+
+
+def works(name):
+    return run('nat64', '-i', name, '--status', check=False).returncode == 0
+
+
+def state(unit):
+    return run('systemctl', 'is-active', unit, check=False).stdout.strip()
+
+
+def log():
+    return '\n'.join(run('dmesg', check=False).stdout.splitlines()[-25:])
+
+
+# Interface, unit, and a hook with its arguments, by which it comes back
+UNITS = {'plain': ('eth9', 'nat64@eth9', ['/etc/network/if-up.d/nat64']),
+         'dash': ('br-lan', 'nat64@br-lan', ['/etc/NetworkManager/dispatcher.d/90-nat64', 'br-lan', 'up']),
+         'escaped': ('br-wan', r'nat64@br\x2dwan', ['/etc/networkd-dispatcher/routable.d/nat64'])}
+
+
+@pytest.fixture(params=UNITS, scope='module')
+def unit(request, systemd):
+    """(interface, its unit, a number of its own, hook), enabled and started as a person types it."""
+    name, unit, hook = UNITS[request.param]
+    n = list(UNITS).index(request.param) + 101
+    write(f'/etc/nat64/{name}.conf', CONF.format(n=n))
+    interface(name)
+    done = run('systemctl', 'enable', '--now', unit, check=False)
+    assert done.returncode == 0 and state(unit) == 'active', f'{done}\n{log()}'
+    yield name, unit, n, hook
+    assert run('systemctl', 'disable', '--now', unit, check=False).returncode == 0, log()
+    assert state(unit) == 'inactive' and routes(n) == '', log()
+    assert os.path.exists(f'/var/lib/nat64/{name}.json')
+    run('ip', 'link', 'del', name)
+
+
+def test_it_works(unit):
+    name, _, n, _ = unit
+    assert works(name) and f'dev {name}' in routes(n)
+
+
+def test_reload(unit):
+    """A changed file."""
+    name, unit, n, _ = unit
+    write(f'/etc/nat64/{name}.conf', CONF.format(n=n) + 'timeout 99\n')
+    run('systemctl', 'reload', unit)
+    assert 'time-out          99 s' in run('nat64', '-i', name, '--status').stdout
+
+
+def test_interface_that_comes_back(unit):
+    """It is deleted and made anew, as a USB device or a VLAN: the unit goes and comes with it."""
+    name, unit, n, _ = unit
+    run('ip', 'link', 'del', name)
+    wait_for(lambda: state(unit) == 'inactive', f'{unit} to stop', 10)
+    interface(name)
+    wait_for(lambda: works(name) and state(unit) == 'active', f'{unit} to be back', 20)
+    assert f'dev {name}' in routes(n)
+
+
+def call(hook, name, *argv):
+    """A hook as NetworkManager calls it, with arguments, or as the others do, by $IFACE."""
+    run(*(argv or hook), env=os.environ | ({} if argv or hook[1:] else {'IFACE': name}))
+
+
+def test_interface_that_was_down(unit):
+    """The hook brings the routes back."""
+    name, unit, n, hook = unit
+    run('ip', 'link', 'set', name, 'down')
+    run('ip', 'link', 'set', name, 'up')
+    assert routes(n) == '' and not works(name)
+    call(hook, name)
+    wait_for(lambda: works(name) and state(unit) == 'active', f'{unit} to be reloaded', 10)
+    assert f'dev {name}' in routes(n)
+
+
+def test_hook_is_for_active_units_alone(unit):
+    """Not for one that was stopped, nor when an interface goes."""
+    name, unit, n, hook = unit
+    run('ip', 'route', 'del', f'10.0.{n}.0/24')
+    call(hook, name, '/etc/NetworkManager/dispatcher.d/90-nat64', name, 'down')
+    assert routes(n) == ''
+    run('systemctl', 'stop', unit)
+    call(hook, name)
+    time.sleep(patience(0.3))
+    assert state(unit) == 'inactive' and routes(n) == ''
+    run('systemctl', 'start', unit)
+    assert works(name)
