@@ -5,6 +5,7 @@ the hooks by which it comes back when an interface was down.
 A systemd is process 1 of a PID namespace here, but the machine's interfaces are its own to see: so only in a virtual
 machine."""
 
+import glob
 import os
 import shutil
 import subprocess
@@ -35,6 +36,11 @@ def write(path, text):
         f.write(text)
 
 
+def cpus():
+    """Those that can be switched off."""
+    return glob.glob('/sys/devices/system/cpu/cpu[1-9]*/online')
+
+
 @pytest.fixture(scope='module')
 def systemd():
     if not os.path.isdir('/run/vmrun'):
@@ -46,6 +52,9 @@ def systemd():
     write('/etc/systemd/system.conf.d/test.conf', '[Manager]\nDefaultDeviceTimeoutSec=20s\n')
     for sysctl in 'ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding':
         write(f'/proc/sys/net/{sysctl}', '1')
+    # While systemd starts, the kernel patches itself in many places, which an emulated machine of several CPUs may not survive.
+    for cpu in cpus():
+        write(cpu, '0')
     process = subprocess.Popen(['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', '--mount', '--',
                                 '/usr/lib/systemd/systemd', '--system', '--unit=test.target', '--log-target=kmsg'],
                                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -57,6 +66,8 @@ def systemd():
     INSIDE.clear()
     process.kill()
     process.wait()
+    for cpu in cpus():
+        write(cpu, '1')
     run('rm', '-rf', '/etc/nat64', '/var/lib/nat64')
 
 
