@@ -348,6 +348,32 @@ def test_restored_mappings_expire(net, tmp_path):
         consistent(t)
 
 
+@pytest.mark.parametrize('ago, idle', [(-3600, 0), (3600, 3600), (86400, 86400), (1 << 33, 10 * 365 * 86400)])
+@pytest.mark.parametrize('loaded', [False, True])
+def test_file_of_another_day(net, tmp_path, loaded, ago, idle):
+    """The time since it was saved counts: a file that was left behind holds no address against a host that needs one."""
+    _, gw, _ = net
+    pool = '10.0.1.8/31'
+    gw.load(v4=pool)
+    with Translator(gw) as t:
+        given = {address(n): speak(t, n) for n in (1, 2)}
+    gw.nat64('-i', 'eth0', '--save', tmp_path / 'state')
+    gw.unload()
+    saved = json.loads((tmp_path / 'state').read_text())
+    saved['time'] -= ago if ago < 1 << 33 else saved['time']
+    (tmp_path / 'state').write_text(json.dumps(saved))
+    if loaded:
+        gw.load(v4=pool)
+        done = gw.nat64('-i', 'eth0', '--restore', tmp_path / 'state')
+    else:
+        done = gw.load('--restore', tmp_path / 'state', v4=pool)
+    assert table(gw) == given
+    assert ('they have expired' in done.stderr) == (ago > 7200)
+    assert all(idle <= row['idle'] <= idle + 60 for row in mappings(gw))
+    with Translator(gw) as t:
+        assert (speak(t, 3) in given.values()) == (ago > 7200)
+
+
 def test_restore_into_what_is_loaded(net, tmp_path):
     """Who has a mapping keeps it; the rest comes back. What cannot is counted, and named with -v."""
     _, gw, _ = net
@@ -416,6 +442,8 @@ DAMAGED = {
     'no v6': (document([{k: v for k, v in row().items() if k != 'v6'}]), 'mapping 1: "v6"'),
     'v6 a number': (document([row(v6=6)]), 'mapping 1: "v6"'),
     'type': (document([row(type='strange')]), 'mapping 1: "type"'),
+    'time a string': (document([row()], time='1'), '"time"'),
+    'time negative': (document([row()], time=-1), '"time"'),
     'idle negative': (document([row(idle=-1)]), 'mapping 1: "idle"'),
     'idle a string': (document([row(idle='1')]), 'mapping 1: "idle"'),
     'idle too long': (document([row(idle=1 << 40)]), 'mapping 1: "idle"'),

@@ -30,7 +30,7 @@ static void print_head(struct list *list)
 	out_text(o, "%-18s %-43s %-7s %9s %9s\n", "IPv4", "IPv6", "type", "idle", "expires");
 	out_uint(o, SAVE_FORMAT, NULL, SAVE_VERSION);
 	out_string(o, "interface", NULL, list->t->link->name);
-	out_uint(o, "time", NULL, time(NULL));
+	out_uint(o, SAVE_TIME, NULL, time(NULL));
 	out_string(o, "v6_prefix", NULL, text6((struct prefix6){ cfg->v6_prefix, cfg->v6_len }).s);
 	if (cfg->v4_len == NAT64_V4_LEN_NONE)
 		out_null(o, "v4_prefix");

@@ -386,5 +386,8 @@ int reconcile_restore(struct reconcile *r, bool in_use)
 	err = err ? err : decide_restore(NULL, r);
 	if (!err && r->n_refused)
 		msg_note("mappings not restored: %u of %zu", r->n_refused, r->saved->n);
+	if (!err && r->saved->n && r->saved->since * NS_PER_SEC > config_timeout(r->cfg))
+		msg_note("mappings restored were saved %u seconds ago, longer than the time-out: they have expired",
+			 r->saved->since);
 	return err;
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "save.h"
@@ -37,6 +38,24 @@ static bool get_seconds(const json_t *mapping, const char *key, __u32 *seconds)
 
 	*seconds = n;
 	return json_is_integer(value) && n >= 0 && n <= NAT64_TIMEOUT_MAX;
+}
+
+static __u32 later(__u32 seconds, __u32 since)
+{
+	return seconds + since < NAT64_TIMEOUT_MAX ? seconds + since : NAT64_TIMEOUT_MAX;
+}
+
+/* How old the file is. It need not be the last state that there was: saving may have failed since, or the machine crashed.
+ * Where the clock has been set back, or the file has no time, it is new. */
+static int read_time(const json_t *root, struct saved *s, struct reason *why)
+{
+	const json_t *value = json_object_get(root, SAVE_TIME);
+	json_int_t n = value ? json_integer_value(value) : time(NULL), now = time(NULL);
+
+	if ((value && !json_is_integer(value)) || n < 0)
+		return reason(why, -EINVAL, "\"%s\" is not a number of seconds", SAVE_TIME);
+	s->since = n >= now ? 0 : now - n < NAT64_TIMEOUT_MAX ? now - n : NAT64_TIMEOUT_MAX;
+	return 0;
 }
 
 /* Reads one mapping. 1: a static one, which is the configuration's. */
@@ -81,6 +100,8 @@ static int read_list(const json_t *list, struct saved *s, struct reason *why)
 		ret = read_mapping(json_array_get(list, i), &s->list[s->n], &what);
 		if (ret < 0)
 			return reason(why, ret, "mapping %zu: %s", i + 1, what.text);
+		s->list[s->n].idle = later(s->list[s->n].idle, s->since);
+		s->list[s->n].age = later(s->list[s->n].age, s->since);
 		s->n += !ret;
 	}
 	return 0;
@@ -111,7 +132,8 @@ static int read_document(const json_t *root, struct saved *s, struct reason *why
 	if (json_integer_value(version) != SAVE_VERSION)
 		return reason(why, -EINVAL, "of another version of nat64 (%s %lld)", SAVE_FORMAT,
 			      (long long)json_integer_value(version));
-	err = read_list(json_object_get(root, SAVE_LIST), s, why);
+	err = read_time(root, s, why);
+	err = err ? err : read_list(json_object_get(root, SAVE_LIST), s, why);
 	return err ? err : check_twice(s, why);
 }
 

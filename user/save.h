@@ -11,6 +11,7 @@
 #define SAVE_FORMAT  "nat64_mappings" /* by this member, the version, a file is known to be one of ours */
 #define SAVE_VERSION 1
 
+#define SAVE_TIME    "time"
 #define SAVE_LIST    "mappings"
 #define SAVE_V4	     "v4"
 #define SAVE_V6	     "v6"
@@ -25,13 +26,14 @@
 struct saved_mapping {
 	__be32 v4;
 	union nat64_v6 v6;
-	__u32 idle; /* seconds */
+	__u32 idle; /* seconds, by now */
 	__u32 age;
 };
 
 struct saved {
 	struct saved_mapping *list; /* sorted by IPv4 address */
 	size_t n;
+	__u32 since; /* seconds since it was written */
 };
 
 /* Reads a file. 0, or a negative errno with *why: where it is damaged, or not one of ours. saved_free() in either
