@@ -40,6 +40,7 @@ const volatile struct nat64_config cfg;
 #include "headers/event.h"
 #include "headers/state.h"
 #include "headers/parse.h"
+#include "headers/offload.h"
 #include "headers/l4.h"
 #include "headers/trace.h"
 #include "headers/answer.h"
@@ -48,6 +49,7 @@ const volatile struct nat64_config cfg;
 #include "headers/xlat46.h"
 #include "headers/out.h"
 #include "headers/frag.h"
+#include "headers/apart.h"
 #include "headers/fast.h"
 #include "headers/edit.h"
 
@@ -56,6 +58,8 @@ static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int
 {
 	int act;
 
+	if (p->offloads & APART && verdict == NAT64_PASS)
+		return p->act; /* its segments count */
 	if (way != NAT64_6TO4 || !take_answer_mark(skb) || verdict != NAT64_PASS)
 		count(way, verdict, p->ip_len);
 	act = verdict == NAT64_PASS ? p->act : answer(skb, way, verdict, p);
@@ -73,12 +77,21 @@ static __always_inline int pass_on64(struct __sk_buff *skb, const struct pkt *p)
 	return cfg.fast ? send_fast64(skb, p) : TC_ACT_OK;
 }
 
+static __always_inline int translate_and_send64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
+{
+	TRY(bind64(skb, p, h));
+	if (p->offloads & APART)
+		return hand_over(skb, p, take_apart);
+	TRY(translate64(skb, p));
+	p->act = pass_on64(skb, p);
+	return NAT64_PASS;
+}
+
 SEC("tc")
 int nat64_6to4(struct __sk_buff *skb)
 {
 	const struct ipv6hdr *h;
 	struct pkt p;
-	int verdict;
 
 	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6) || !is_for_us(skb))
 		return TC_ACT_UNSPEC;
@@ -90,10 +103,7 @@ int nat64_6to4(struct __sk_buff *skb)
 	if (is_traced())
 		trace_in(skb);
 	pkt_begin(&p);
-	verdict = translate64(skb, &p, h);
-	if (verdict == NAT64_PASS)
-		p.act = pass_on64(skb, &p);
-	return finish(skb, NAT64_6TO4, verdict, &p);
+	return finish(skb, NAT64_6TO4, translate_and_send64(skb, &p, h), &p);
 }
 
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
@@ -102,12 +112,16 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 	__u64 mac;
 	bool fits;
 
-	TRY(translate46(skb, p, h, &hop));
+	TRY(bind46(skb, p, h, &hop));
+	if (p->offloads & APART)
+		return hand_over(skb, p, take_apart);
+	TRY(translate46(skb, p));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
 	mac = known_hop(hop);
 	if (cfg.device && !p->cut)
 		return send_by_stack(skb, &p->act);
-	if (!p->cut && !has_ipsec_policy(skb) && (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
+	if (!p->cut && !has_ipsec_policy(skb) && cut_tail6(skb, p) &&
+	    (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
 	TRY(hand_over(skb, p, find_way));
 	return hand_over(skb, p, send_with_care);
@@ -136,6 +150,8 @@ int nat64_4to6(struct __sk_buff *skb)
 	const struct iphdr *h;
 	struct pkt p;
 
+	if (is_clone(skb))
+		return take_clone(skb);
 	if (eth_proto(skb) == bpf_htons(ETH_P_IPV6))
 		return egress6(skb);
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))

@@ -216,7 +216,8 @@ struct nat64_static6 {
 	X(UDP_LENGTH,	"udp-length",	"UDP packet without checksum whose length does not fit the packet") \
 	X(TOO_BIG,	"too-big",	"translated packet would exceed what the protocol or the link can carry") \
 	X(NO_ROUTE,	"no-route",	"no IPv6 route to the mapped host, or IPv6 forwarding is off") \
-	X(NO_MEMORY,	"no-memory",	"the kernel could not change the packet or store the mapping")
+	X(NO_MEMORY,	"no-memory",	"the kernel could not change the packet or store the mapping") \
+	X(OFFLOAD,	"offload",	"of a tunnel, with segments or a checksum yet to be made, which this kernel cannot translate")
 /* clang-format on */
 
 enum nat64_drop {

@@ -113,12 +113,6 @@ static __always_inline bool is_usual46(struct __sk_buff *skb, const struct iphdr
 	       h->protocol != IPPROTO_ICMP && (skb->len == len || (skb->len > len && !skb->gso_size)) && is_usual(skb);
 }
 
-/* Takes link padding off, as the stack does: it has been in whatever memory the sender had, and is nobody else's. */
-static __always_inline int cut_padding(struct __sk_buff *skb, __u32 len)
-{
-	return skb->len > len && bpf_skb_change_tail(skb, len, 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
-}
-
 /* Does it fit our link as it is, or in the segments that it stands for? */
 static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
 {
@@ -155,16 +149,18 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	own = after(own, to); /* as it was written: before that next hop, see find_hop */
 	if (!READ_ONCE(*own))
 		return NAT64_PASS;
+	/* Link padding has been in whatever memory the sender had, and is nobody else's. */
+	if (!cut_end(skb, ETH_HEADER + p->ip_len))
+		return NAT64_PASS;
 
 	*usual = true;
 	p->act = bpf_redirect(cfg.ifindex, 0);
-	TRY(cut_padding(skb, ETH_HEADER + p->ip_len));
-	p->kernel_csum = has_kernel_csum(skb);
+	TRY(see_offloads(skb, p, csum_32(p->saddr4) + csum_32(p->daddr4)));
 	TRY(transport46(skb, p));
 	p->ttl--;
 	header46(p, &new);
-	TRY(replace46(skb, 0));
-	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip), p->kernel_csum));
+	TRY(replace46(skb, 0, false));
+	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip), p->offloads & KERNEL_CSUM));
 	return write_mac(skb, 0, to) && write_mac(skb, 6, READ_ONCE(*own)) ? NAT64_PASS : NAT64_DROP_NO_MEMORY;
 }
 

@@ -28,20 +28,21 @@ struct {
 	__type(value, struct piece);
 } piece SEC(".maps");
 
-/* Is the packet, whose transport checksum is at `off`, CHECKSUM_PARTIAL? No helper tells; but one that changes a
- * checksum leaves that of such a packet alone, unless told that the pseudo-header has changed. */
-static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, bool *partial)
+/* Which checksum of a packet that has its IPv6 and fragment headers is yet to be finished, `*there` if any is. */
+static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pkt *p, struct unfinished *u, bool *there)
 {
-	__sum16 before, after;
+#ifdef KERNEL_BTF
+	*there = find_unfinished(skb, u);
+	/* The sums of SCTP are others. */
+	return *there && (p->proto == IPPROTO_SCTP_ || u->at > INNER_MAX) ? NAT64_DROP_OFFLOAD : NAT64_PASS;
+#else
+	int at = csum_at(p->proto);
 
-	TRY(pkt_load(skb, off, &before, 2));
-	if (bpf_l4_csum_replace(skb, off, 0, 0x1234, 0))
-		return NAT64_DROP_NO_MEMORY;
-	TRY(pkt_load(skb, off, &after, 2));
-	*partial = before == after;
-	if (!*partial)
-		return pkt_store(skb, off, &before, 2);
-	return NAT64_PASS;
+	u->start = l3_off() + sizeof(struct header6);
+	u->at = u->start + at;
+	TRY(is_csum_partial(skb, at < 0 ? u->start : u->at, there));
+	return *there && (at < 0 || p->offloads & INNER_CSUM) ? NAT64_DROP_OFFLOAD : NAT64_PASS;
+#endif
 }
 
 /* Completes a checksum that was left to the network card, which would compute it for each piece. There is no helper
@@ -49,37 +50,38 @@ static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, boo
  * before it cuts, so we cut twice.) What was cut off is put back. */
 static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u32 zero = 0;
+	__u32 zero = 0, saved_at = l3_off() + IP6_HEADER, n;
 	__u8 *saved = bpf_map_lookup_elem(&scratch, &zero); /* the stack is full */
-	__u32 l4 = l3_off() + sizeof(struct header6), at = csum_at(p->proto);
-	bool partial;
+	struct unfinished u = {};
+	bool there = false;
 	__u16 sum;
 	int s;
 
 	if (!saved)
 		return NAT64_DROP_NO_MEMORY;
-	if ((int)at < 0 || p->frag_off || p->more)
+	if (p->frag_off || p->more)
 		return NAT64_PASS;
-	TRY(is_csum_partial(skb, l4 + at, &partial));
-	if (!partial)
+	TRY(see_unfinished(skb, p, &u, &there));
+	if (!there)
 		return NAT64_PASS;
-	s = range_sum(skb, l4, p->l4_len);
+	s = range_sum(skb, u.start, saved_at + FRAG_HEADER + p->l4_len - u.start);
 	if (s < 0)
 		return NAT64_DROP_TRUNCATED;
 	sum = ~s;
-	if (!sum && zero_is_none(p->proto))
+	if (!sum && u.at - u.start == 6) /* of UDP: see zero_is_none */
 		sum = 0xffff;
-	TRY(pkt_store(skb, l4 + at, &sum, 2));
-	TRY(pkt_load(skb, l4 - FRAG_HEADER, saved, 72));
-	TRY(pkt_adjust(skb, -64));
+	TRY(pkt_store(skb, u.at, &sum, 2));
+	n = pkt_bounded((u.start & ~7U) + 8, SCRATCH / 2);
+	TRY(pkt_load(skb, saved_at, saved, n + 8));
+	TRY(pkt_adjust(skb, -(__s32)n));
 	TRY(pkt_adjust(skb, -8));
-	TRY(pkt_adjust(skb, 72));
-	return pkt_store(skb, l4 - FRAG_HEADER, saved, 72);
+	TRY(pkt_adjust(skb, n + 8));
+	return pkt_store(skb, saved_at, saved, n + 8);
 }
 
 /* Leaves `len` bytes of the payload, from `off` on. First the end, then the beginning: what is at the beginning
  * tells the kernel how much must stay. */
-static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bool last)
+static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bool last, struct hop *hop)
 {
 	__u32 l3 = l3_off(), end = l3 + sizeof(struct header6) + off + len, i, left = off, n;
 	__be16 payload_len = bpf_htons(FRAG_HEADER + len);
@@ -87,7 +89,7 @@ static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bo
 
 	TRY(pkt_load(skb, l3 + IP6_HEADER, &f, sizeof(f)));
 	if (end < skb->len && bpf_skb_change_tail(skb, end, 0))
-		return NAT64_DROP_NO_MEMORY;
+		hop->stack = 1; /* nor does the kernel for packets of tunnels: the IPv6 stack will */
 	for (i = 0; i < 65536 / ADJUST_MAX + 1 && left; i++) {
 		n = left < ADJUST_MAX ? left : ADJUST_MAX;
 		TRY(pkt_adjust(skb, -(__s32)n));
@@ -110,7 +112,7 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC; /* somebody else's mark */
 	c->waiting = 0;
 	skb->mark = c->mark;
-	verdict = take_piece(skb, c->off, c->len, false);
+	verdict = take_piece(skb, c->off, c->len, false, &c->hop);
 	if (verdict == NAT64_PASS)
 		verdict = send_to(skb, &c->hop, &act);
 	if (verdict == NAT64_PASS)
@@ -120,7 +122,7 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 }
 
 /* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. Its checksum is finished. */
-static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const struct hop *hop)
+static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, struct hop *hop)
 {
 	__u32 zero = 0, mark = skb->mark, size = p->cut, off = 0, i;
 	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
@@ -141,7 +143,7 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, const stru
 		off += size;
 	}
 	skb->mark = mark;
-	return take_piece(skb, off, p->l4_len - off, !p->more);
+	return take_piece(skb, off, p->l4_len - off, !p->more, hop);
 }
 
 /* Sends a packet on the way that find_way() found, in pieces if it is to be cut. */

@@ -32,8 +32,12 @@ struct net_device {
 struct sk_buff {
 	struct net_device *dev;
 	unsigned long _nfct;
+	__u16 network_header, inner_network_header, csum_start; /* from one place before the packet on */
+	__u16 csum_offset;					/* from .csum_start on */
 	__u8 active_extensions;
 	__u8 ip_summed : 2;
+	__u8 encapsulation : 1;
+	__u8 inner_protocol_type : 1;
 } __attribute__((preserve_access_index));
 
 extern void *bpf_cast_to_kern_ctx(void *skb) __ksym; /* Linux 6.2 */

@@ -3,7 +3,7 @@
 #ifndef NAT64_L4_H
 #define NAT64_L4_H
 
-#include "parse.h"
+#include "offload.h"
 
 #define IPPROTO_IGMP_ 2
 #define ICMP6_ECHO    128
@@ -132,16 +132,20 @@ static __always_inline __sum16 check_changed(__sum16 check, __u8 proto, csum_t d
 static __always_inline int transport_csum(struct __sk_buff *skb, const struct pkt *p, __u32 ip_header, csum_t diff)
 {
 	int at = csum_at(p->proto);
-	__sum16 *check;
+	__sum16 copy, *check;
 
 	if (at < 0 || p->frag_off)
 		return NAT64_PASS;
-	check = p->kernel_csum || p->ext_len ? NULL : pkt_at(skb, l3_off() + ip_header + at, sizeof(*check));
+	if (p->offloads & KERNEL_CSUM && !(p->offloads & INNER_CSUM))
+		return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);
+	check = p->offloads & KERNEL_CSUM || p->ext_len ? NULL : pkt_at(skb, l3_off() + ip_header + at, sizeof(*check));
 	if (check) {
 		*check = check_changed(*check, p->proto, diff);
 		return NAT64_PASS;
 	}
-	return csum_update(skb, p->l4_off + at, diff, zero_is_none(p->proto) ? BPF_F_MARK_MANGLED_0 : 0);
+	TRY(pkt_load(skb, p->l4_off + at, &copy, sizeof(copy)));
+	copy = check_changed(copy, p->proto, diff);
+	return pkt_store(skb, p->l4_off + at, &copy, sizeof(copy));
 }
 
 /* 6→4. */
@@ -157,8 +161,10 @@ static __always_inline int transport64(struct __sk_buff *skb, const struct pkt *
 
 /* A UDP packet without a checksum gets one: IPv6 does not go without (RFC 8200 section 8.1). That of a packet in
  * parts cannot be computed. `len`: the UDP length. */
-static __always_inline int udp_csum46(struct __sk_buff *skb, const struct pkt *p, __u32 len, csum_t v6)
+static __noinline int udp_csum46(struct __sk_buff *skb, const struct pkt *p, __u32 len, csum_t v6)
 {
+	__u32 finished;
+	csum_t inner;
 	__u16 sum;
 	int rest;
 
@@ -166,10 +172,11 @@ static __always_inline int udp_csum46(struct __sk_buff *skb, const struct pkt *p
 		return NAT64_DROP_FRAG_UDP0;
 	if (len < 8 || len > p->l4_len)
 		return NAT64_DROP_UDP_LENGTH;
-	rest = range_sum(skb, p->l4_off, len);
+	TRY(see_inner_csum(skb, p, &finished, &inner));
+	rest = range_sum(skb, p->l4_off, finished ? finished : len);
 	if (rest < 0)
 		return NAT64_DROP_TRUNCATED;
-	sum = ~csum_fold16(v6 + csum_pseudo(len, IPPROTO_UDP) + rest);
+	sum = ~csum_fold16(v6 + csum_pseudo(len, IPPROTO_UDP) + rest + inner);
 	if (!sum)
 		sum = 0xffff;
 	return pkt_store(skb, p->l4_off + 6, &sum, 2);

@@ -105,17 +105,15 @@ static __always_inline __u64 mac_of(const struct bpf_fib_lookup *fib)
  * in one. */
 static __always_inline __u32 wire_length46(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u8 doff;
+	const __u32 l4 = l3_off() + IP6_HEADER;
 
 	if (p->cut)
 		return IP6_HEADER + FRAG_HEADER + p->cut;
 	if (!skb->gso_size)
 		return IP6_HEADER + (p->frag ? FRAG_HEADER : 0) + p->l4_len;
-	if (p->proto != IPPROTO_TCP)
-		return IP6_HEADER + 8 + skb->gso_size;
-	if (pkt_load(skb, l3_off() + IP6_HEADER + 12, &doff, 1) != NAT64_PASS)
-		doff = 0x50;
-	return IP6_HEADER + (doff >> 4) * 4 + skb->gso_size;
+	if (p->proto == IPPROTO_SCTP_)
+		return IP6_HEADER; /* they have any size, and the kernel looks at each */
+	return IP6_HEADER + payload_off(skb, p, l4) - l4 + skb->gso_size;
 }
 
 /* Asks the kernel for the way of `p`, and whether `len` bytes fit it. */
@@ -182,6 +180,12 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 	return NAT64_PASS;
 }
 
+/* Cuts off what is behind the packet, which has its IPv6 headers. If it stays, the IPv6 stack will. */
+static __always_inline bool cut_tail6(struct __sk_buff *skb, const struct pkt *p)
+{
+	return cut_end(skb, l3_off() + IP6_HEADER + (p->frag ? FRAG_HEADER : 0) + p->l4_len);
+}
+
 /* Looks up the way of a packet whose next hop is not known: what is found is in `sending`. */
 __noinline int find_way(struct __sk_buff *skb)
 {
@@ -195,7 +199,7 @@ __noinline int find_way(struct __sk_buff *skb)
 	s->hop.stack = cfg.device;
 	if (!cfg.l3 && !cfg.device)
 		TRY(find_hop(skb, p, s));
-	s->hop.stack |= has_ipsec_policy(skb);
+	s->hop.stack |= has_ipsec_policy(skb) || !cut_tail6(skb, p);
 	s->direct &= !s->hop.stack;
 	return NAT64_PASS;
 }

@@ -39,7 +39,7 @@ struct pkt {
 	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
 	__u16 icmp_type;  /* if it is ICMP */
 	__s8 act;	  /* what the program returns for it unless it is dropped */
-	__u8 kernel_csum; /* 1: see has_kernel_csum */
+	__u8 offloads;	  /* enum offload */
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
 	__u8 frag;	  /* 1: part of a packet */
 	__u8 more;	  /* 1: not the last part */
@@ -50,6 +50,14 @@ struct pkt {
 	__u8 icmp_error;  /* 1: an ICMP error message */
 	__be32 saddr4, daddr4;
 	union nat64_v6 saddr6, daddr6;
+};
+
+/* What the kernel has put off, see offload.h. */
+enum offload {
+	KERNEL_CSUM = 1, /* see has_kernel_csum */
+	INNER_CSUM = 2,	 /* what is to be finished is not the checksum of the packet's own transport header */
+	TUNNEL = 4,	 /* a super-packet of a tunnel, */
+	APART = 8,	 /* that is to be taken apart first, and not changed until then */
 };
 
 /* RFC 8200 section 4.5. */
@@ -72,7 +80,7 @@ static __always_inline void pkt_begin(struct pkt *p)
 	p->ip_len = p->id = p->rest = 0;
 	p->wire = p->cut = p->icmp_type = 0;
 	p->act = TC_ACT_OK;
-	p->kernel_csum = p->df = 0;
+	p->offloads = p->df = 0;
 	p->saddr4 = p->daddr4 = 0;
 }
 
@@ -103,6 +111,7 @@ static __always_inline int hand_over(struct __sk_buff *skb, struct pkt *p, int (
 	verdict = stage(skb);
 	p->rest = h->rest;
 	p->cut = h->cut;
+	p->l4_len = h->l4_len;
 	p->act = h->act;
 	return verdict;
 }

@@ -128,6 +128,12 @@ static __always_inline int pkt_adjust(struct __sk_buff *skb, __s32 n)
 										       : NAT64_PASS;
 }
 
+/* Cuts off what is behind the first `len` bytes. False: it stays, for the kernel does not cut packets of tunnels for us. */
+static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
+{
+	return skb->len <= len || !bpf_skb_change_tail(skb, len, 0);
+}
+
 #define SCRATCH 2048
 
 /* Room for a piece of a packet, and 3 bytes to round it up. */

@@ -45,11 +45,13 @@ static __always_inline int put_header46(struct __sk_buff *skb, __u32 at, const s
 }
 
 /* Makes room for IPv6 headers where the IPv4 header is; `grow` bytes more behind the fixed header than there were. */
-static __always_inline int replace46(struct __sk_buff *skb, __s32 grow)
+static __always_inline int replace46(struct __sk_buff *skb, __s32 grow, bool tunnel)
 {
 	__be16 proto = bpf_htons(ETH_P_IPV6);
 
-	if (bpf_skb_change_proto(skb, proto, 0))
+	if (tunnel)
+		TRY(tunnel_to6(skb));
+	else if (bpf_skb_change_proto(skb, proto, 0))
 		return NAT64_DROP_NO_MEMORY;
 	TRY(pkt_adjust(skb, grow));
 	return pkt_write_proto(skb, proto);
@@ -123,7 +125,7 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	n->icmp.check = old->check;
 	TRY(cut_tail(skb, n));
 
-	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len));
+	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len, false));
 	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), h, q->frag));
 	TRY(put_icmp(skb, n, l3_off() + IP6_HEADER));
 	header46(p, h);
@@ -133,14 +135,14 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 
 /* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody
  * will tell us; other fragments when the fragment header is what does not fit the link any more. Segmentation offload
- * makes its own packets. A fragment that is not in units of 8 bytes passes whole, but no sender could have made its
+ * makes its own packets, and so do we of those of tunnels, which have something behind them that stays. A fragment that is not in units of 8 bytes passes whole, but no sender could have made its
  * pieces. */
 static __always_inline int plan_cut(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 len = IP6_HEADER + p->l4_len + (p->frag ? FRAG_HEADER : 0);
 	__u32 max = p->df ? cfg.mtu : cfg.cut_mtu;
 
-	if (len <= max || skb->gso_size || (p->df && !p->frag))
+	if (len <= max || skb->gso_size || (p->df && !p->frag) || !cut_end(skb, l3_off() + p->ip_len))
 		return NAT64_PASS;
 	if (p->more && p->l4_len & 7)
 		return NAT64_DROP_FRAG_BAD;
@@ -170,27 +172,31 @@ static __always_inline int fit_segments(struct __sk_buff *skb, const struct pkt 
 	return NAT64_PASS;
 }
 
-/* The way of an IPv4 packet whose destination is in the pool, up to its IPv6 form. */
-static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h,
-				       struct nat64_hop **hop)
+/* All about an IPv4 packet whose destination is in the pool, up to both addresses and what the kernel has put off. */
+static __always_inline int bind46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h, struct nat64_hop **hop)
 {
-	struct header6 new;
-
 	TRY(parse4(p, h, l3_off(), skb->len - l3_off()));
 	if (p->ext_len)
 		TRY(walk_options(skb, l3_off() + IP4_HEADER, p->ext_len));
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p, hop));
+	return p->icmp_error ? NAT64_PASS : see_offloads(skb, p, csum_32(p->saddr4) + csum_32(p->daddr4));
+}
+
+/* Its way to its IPv6 form. */
+static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p)
+{
+	struct header6 new;
+
 	if (p->icmp_error)
 		return hand_over(skb, p, icmp_error46);
-	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport46(skb, p));
 	TRY(plan_cut(skb, p));
 	header46(p, &new);
-	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len));
+	TRY(replace46(skb, (p->frag ? FRAG_HEADER : 0) - p->ext_len, p->offloads & TUNNEL));
 	TRY(fit_segments(skb, p));
-	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new), p->kernel_csum)
-		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip), p->kernel_csum);
+	return p->frag ? pkt_write(skb, l3_off(), &new, sizeof(new), p->offloads & KERNEL_CSUM)
+		       : pkt_write(skb, l3_off(), &new.ip, sizeof(new.ip), p->offloads & KERNEL_CSUM);
 }
 
 #endif

@@ -40,15 +40,9 @@ static __always_inline int source64(struct __sk_buff *skb, struct pkt *p)
 /* The length of the IPv4 packets that this one will be on the wire: that of a segment, if it is many in one. */
 static __always_inline __u32 wire_length64(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u8 doff;
-
-	if (!skb->gso_size)
+	if (!skb->gso_size || p->proto == IPPROTO_SCTP_) /* whose segments may have any size */
 		return IP4_HEADER + p->l4_len;
-	if (p->proto == IPPROTO_UDP)
-		return IP4_HEADER + 8 + skb->gso_size;
-	if (pkt_load(skb, p->l4_off + 12, &doff, 1) != NAT64_PASS)
-		doff = 0x50;
-	return IP4_HEADER + (doff >> 4) * 4 + skb->gso_size;
+	return IP4_HEADER + payload_off(skb, p, p->l4_off) - p->l4_off + skb->gso_size;
 }
 
 struct {
@@ -96,11 +90,14 @@ static __always_inline void header64(const struct pkt *p, __u32 wire, struct iph
 }
 
 /* Makes the IPv6 packet an IPv4 packet with header `h`; `shrink` bytes after the IPv6 header go. */
-static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *h, __u32 shrink, bool kernel_csum)
+static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *h, __u32 shrink, bool kernel_csum,
+				     bool tunnel)
 {
 	__be16 proto = bpf_htons(ETH_P_IP);
 
-	if (bpf_skb_change_proto(skb, proto, 0))
+	if (tunnel)
+		TRY(tunnel_to4(skb));
+	else if (bpf_skb_change_proto(skb, proto, 0))
 		return NAT64_DROP_NO_MEMORY;
 	TRY(pkt_adjust(skb, -(__s32)shrink));
 	TRY(pkt_write_proto(skb, proto));
@@ -167,30 +164,38 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	header64(q, IP4_HEADER + q->l4_len, &w->inner);
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
 	header64(p, IP4_HEADER + p->l4_len, &w->outer);
-	TRY(replace64(skb, &w->outer, p->ext_len + n->old_header - IP4_HEADER, true));
+	TRY(replace64(skb, &w->outer, p->ext_len + n->old_header - IP4_HEADER, true, false));
 	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
 	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &w->inner, sizeof(w->inner)));
 	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
 }
 
-/* The way of an IPv6 packet whose destination is inside the NAT64 prefix. */
-static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
+/* All about an IPv6 packet whose destination is inside the NAT64 prefix, up to both addresses and what the kernel has put
+ * off; not the source of an ICMP error. */
+static __always_inline int bind64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
 {
-	struct iphdr new;
-
 	if (l3_off() + IP6_HEADER + bpf_ntohs(h->payload_len) > skb->len)
 		return NAT64_DROP_TRUNCATED;
 	TRY(parse6(skb, p, h, l3_off()));
 	TRY(check_l4_6(skb, p));
 	TRY(destination64(p));
 	if (p->icmp_error)
-		return hand_over(skb, p, icmp_error64);
+		return NAT64_PASS;
 	TRY(source64(skb, p));
+	return see_offloads(skb, p, csum_v6(&p->saddr6) + csum_v6(&p->daddr6));
+}
+
+/* Its way to its IPv4 form. */
+static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p)
+{
+	struct iphdr new;
+
+	if (p->icmp_error)
+		return hand_over(skb, p, icmp_error64);
 	p->wire = wire_length64(skb, p);
-	p->kernel_csum = has_kernel_csum(skb);
 	TRY(transport64(skb, p));
 	header64(p, p->wire, &new);
-	return replace64(skb, &new, p->ext_len, p->kernel_csum);
+	return replace64(skb, &new, p->ext_len, p->offloads & KERNEL_CSUM, p->offloads & TUNNEL);
 }
 
 #endif

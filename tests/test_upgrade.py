@@ -137,7 +137,10 @@ def test_the_release_is_understood(net, release, tmp_path):
     clean = gw.snapshot()
     there = busy(h6, gw, h4, release)
     assert owners(gw) == there
-    assert counters(gw) == counters(gw, release)
+    ours, theirs = counters(gw), counters(gw, release)
+    for way in theirs:      # the release does not know of all reasons
+        assert not any(ours[way]['drops'].pop(name) for name in set(ours[way]['drops']) - set(theirs[way]['drops']))
+    assert ours == theirs
     gw.run(NAT64, '-i', 'eth0', '--save', tmp_path / 'saved')
     gone = {HOSTS[0], HOSTS[1]}
     gw.run(NAT64, '-i', 'eth0', '--delete', HOSTS[0])
