@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shlex
 import shutil
 import signal
 import stat
@@ -664,10 +665,14 @@ def test_unit_does_what_it_says(net, tmp_path):
     conf = tmp_path / 'eth0.conf'
 
     def do(what):
-        for line in re.findall(rf'^{what}=-?(.*)$', text, re.M):
-            line = line.replace('%i', 'eth0').replace('/etc/nat64', str(tmp_path)) \
-                .replace('/var/lib/nat64', str(tmp_path)).replace('/usr/local/sbin/nat64', NAT64)
-            gw.run(*via, *line.split())
+        lines = re.findall(rf'^{what}=-?(.*)$', text.replace('\\\n', ' '), re.M)
+        assert lines
+        for line in lines:
+            # /sys is that of the namespace that mounted it, /proc/sys that of whoever looks
+            for old, new in ('%I', 'eth0'), ('$$', '$'), ('/etc/nat64', str(tmp_path)), ('/var/lib/nat64', str(tmp_path)), \
+                    ('/usr/local/sbin/nat64', NAT64), ('/sys/class/net', '/proc/sys/net/ipv6/conf'):
+                line = line.replace(old, new)
+            gw.run(*via, *shlex.split(line))
     conf.write_text('v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\n')
     do('ExecStart')
     pings(h6)
