@@ -666,7 +666,8 @@ unsigned long long programs_memory(const struct nat64_bpf *programs)
 	unsigned long long bytes = 0;
 	const struct bpf_map *map;
 
+	/* What is not used by a program that is attached goes when this process ends. */
 	bpf_object__for_each_map(map, programs->obj)
-		bytes += memlock(map);
+		bytes += map == programs->maps.edits ? 0 : memlock(map);
 	return bytes;
 }
