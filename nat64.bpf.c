@@ -144,6 +144,14 @@ static __noinline int egress6(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
+/* Routes change before the programs do, and after them: a packet that was routed here by another IPv4 prefix does not
+ * leave as it is. */
+static __always_inline int drop_stray46(void)
+{
+	count(NAT64_4TO6, NAT64_DROP_NO_MAPPING, 0);
+	return TC_ACT_SHOT;
+}
+
 SEC("tc")
 int nat64_4to6(struct __sk_buff *skb)
 {
@@ -157,8 +165,10 @@ int nat64_4to6(struct __sk_buff *skb)
 	if (eth_proto(skb) != bpf_htons(ETH_P_IP))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
-	if (!h || h->version != 4 || !is_ours4(h->daddr) || is_of_vlan(skb))
+	if (!h || h->version != 4 || is_of_vlan(skb))
 		return TC_ACT_UNSPEC;
+	if (!is_ours4(h->daddr))
+		return is_by_hop(skb) ? drop_stray46() : TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())

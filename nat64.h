@@ -22,6 +22,13 @@
  * loses nobody an address, "stats" and those of listeners, does not count: it goes on as far as both versions know it. */
 #define NAT64_STATE_VERSION 3
 
+/* The MAC address of the next hop that routes to a translator go via, on Ethernet. Locally administered, unicast; the rest
+ * spells "nat64". */
+#define NAT64_HOP_MAC                         \
+	{                                     \
+		0x02, 'n', 'a', 't', '6', '4' \
+	}
+
 /* The limits that both sides rely on. */
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
 #define NAT64_V4_LEN_MAX  31

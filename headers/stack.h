@@ -24,6 +24,15 @@ static __always_inline bool is_for_us(const struct __sk_buff *skb)
 	return skb->pkt_type == PACKET_HOST && !is_of_vlan(skb);
 }
 
+/* Was it routed here by our next hop (user/hop.h), whose MAC address is made up? */
+static __always_inline bool is_by_hop(const struct __sk_buff *skb)
+{
+	const __u8 hop[] = NAT64_HOP_MAC, *mac = cfg.l3 || cfg.device ? NULL : pkt_at(skb, 0, sizeof(hop));
+
+	return mac && mac[0] == hop[0] && mac[1] == hop[1] && mac[2] == hop[2] && mac[3] == hop[3] &&
+	       mac[4] == hop[4] && mac[5] == hop[5];
+}
+
 static __always_inline int arrive_again(void)
 {
 	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);

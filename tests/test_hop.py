@@ -5,12 +5,13 @@ takes for a broadcast address, so that it never asks for it; whatever becomes of
 import contextlib
 import json
 import re
+import subprocess
 import time
 
 import pytest
 
 from bpf import Translator
-from lab import NAT64, PYTHON, embed, patience, standard, wait_for
+from lab import NAT64, PYTHON, Wire, embed, patience, standard, wait_for
 from paths import fetch, ping, serve, v4_of
 from test_devices import not_here, site
 from test_load import LOAD, inject, second, state, trace
@@ -140,6 +141,23 @@ while True:
     sources = set(re.findall(r'^\S+ (\S+) > ', seen, re.M))
     assert sources == {'02:00:00:00:00:07'}, seen
     lab.end(p)
+
+
+def test_nothing_leaves_as_it_came(net):
+    """While one IPv4 prefix takes the place of another, routes and programs do not change in the same moment."""
+    h6, gw, h4 = net
+    wire = Wire(h6)
+    with wire.sock, contextlib.ExitStack() as stack:
+        for n in 1, 2:
+            p = h4.start('ping', '-n', '-f', '-i', '0.0005', f'10.0.{n}.9', stdout=subprocess.DEVNULL)
+            stack.callback(h4.lab.end, p)
+        for n in 1, 2, 1, 2:
+            gw.run(NAT64, '-i', 'eth0', '-4', f'10.0.{n}.0/24', '-a', 'fc00::/8')
+        with Translator(gw) as t:
+            wait_for(lambda: t.drops().get('no-mapping', 0) > 10, 'packets to come')
+        gw.run(NAT64, '-i', 'eth0', '-u')
+        while packet := wire.read(0.2):
+            assert packet[0] >> 4 == 6, f'untranslated: {packet[:20].hex()}'
 
 
 @pytest.mark.parametrize('state', ['permanent', 'all'])

@@ -17,8 +17,7 @@
 /* States in which the kernel knows the MAC address, and not because it made one up */
 #define NUD_KNOWN (NUD_PERMANENT | NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE)
 
-/* Locally administered, unicast; the rest spells "nat64". */
-static const __u8 MAC[6] = { 0x02, 'n', 'a', 't', '6', '4' };
+static const __u8 MAC[6] = NAT64_HOP_MAC;
 
 __be32 hop_address(__u32 i)
 {

@@ -442,6 +442,7 @@ static void undo(struct setup *s)
 		fast_undo(s->nl, &s->fast, programs_fast_fd(s->programs));
 	if (s->device_route_made)
 		undone(s, "route", device_route_del(s->nl, s->link, s->o->v6_prefix));
+	undo_routes(s);
 	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
 		const struct tc_hook *hook = &s->hook[way];
 		int fd = programs_fd(s->programs, way);
@@ -453,7 +454,6 @@ static void undo(struct setup *s)
 		else if (s->attached[way])
 			undone(s, tc_hook_name(way), tc_detach(s->nl, &s->place[way], s->kind, fd));
 	}
-	undo_routes(s);
 	if (s->neigh_made)
 		undone(s, "neighbour", hop_neigh_del(s->nl, s->link, &s->wanted.hop));
 	if (s->clsact_made)
@@ -652,11 +652,15 @@ int setup_load(struct nl *nl, const struct link *link, const struct options *o)
 	if (o->dry_run)
 		goto tell;
 	err = add_clsact(&s);
+	/* Before a route leads there: what comes then has no mapping yet, and does not leave as it is. */
+	if (!err && !s.hook[NAT64_4TO6].ours)
+		err = attach(&s, NAT64_4TO6);
 	err = err ? err : add_neigh(&s);
 	err = err ? err : add_routes(&s);
 	err = err ? err : finish_state(&s);
 	err = err ? err : attach(&s, NAT64_6TO4);
-	err = err ? err : attach(&s, NAT64_4TO6);
+	if (!err && !s.attached[NAT64_4TO6])
+		err = attach(&s, NAT64_4TO6);
 	err = err ? err : add_device_route(&s);
 	err = err ? err : attach_fast(&s);
 	if (err) {
