@@ -74,6 +74,8 @@ static __always_inline int pass_on64(struct __sk_buff *skb, const struct pkt *p)
 {
 	if (carries_state(skb))
 		return arrive_again();
+	if (cfg.device) /* what becomes of .tc_index when TC_ACT_OK is returned: see send_by_stack */
+		skb->tc_classid = skb->tc_index;
 	return cfg.fast ? send_fast64(skb, p) : TC_ACT_OK;
 }
 

@@ -190,8 +190,9 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
 	if (o->action == ACTION_LOAD && link.flags & IFF_LOOPBACK)
 		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
-	if (o->action == ACTION_LOAD && o->fast && link.l3)
-		return msg_fail(-EINVAL, "--fast: not on -i %s, which is no Ethernet interface", o->interface),
+	if (o->action == ACTION_LOAD && o->fast && (link.l3 || link.own))
+		return msg_fail(-EINVAL, "--fast: not on -i %s, which is %s", o->interface,
+				link.own ? "nat64's own device" : "no Ethernet interface"),
 		       EXIT_USAGE;
 	if (!options_for_all(o->action))
 		hold_signals();

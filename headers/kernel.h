@@ -8,13 +8,17 @@
 
 #include "verdict.h"
 
-#define XFRM_OUT 1 /* XFRM_POLICY_OUT of linux/xfrm.h, which does not go together with linux/in6.h */
+/* XFRM_POLICY_OUT, XFRM_POLICY_FWD and XFRM_USERPOLICY_BLOCK of linux/xfrm.h, which does not go together with linux/in6.h */
+#define XFRM_OUT   1
+#define XFRM_FWD   2
+#define XFRM_BLOCK 1
 
 #ifdef KERNEL_BTF
 #include <bpf/bpf_core_read.h>
 
 struct netns_xfrm {
 	unsigned int policy_count[6];
+	__u8 policy_default[3]; /* Linux 5.16 */
 } __attribute__((preserve_access_index));
 
 struct net {
@@ -58,21 +62,28 @@ static __always_inline bool has_kernel_csum(struct __sk_buff *skb)
 #endif
 }
 
-/* Are there IPsec policies for what leaves this network namespace? A route look-up does not know them, nor does sending
+/* Are there IPsec policies for what leaves this network namespace, or passes it? A route look-up does not know them, nor does sending
  * by a next hop: only the stack can tell whether a packet may leave, and in the clear. */
 static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
 {
 #ifdef KERNEL_BTF
 	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
 
-	return bpf_core_field_exists(struct net, xfrm) &&
-	       READ_ONCE(kernel_skb->dev->nd_net.net->xfrm.policy_count[XFRM_OUT]);
+	const struct netns_xfrm *xfrm;
+
+	if (!bpf_core_field_exists(struct net, xfrm))
+		return false;
+	xfrm = &kernel_skb->dev->nd_net.net->xfrm;
+	return READ_ONCE(xfrm->policy_count[XFRM_OUT]) || READ_ONCE(xfrm->policy_count[XFRM_FWD]) ||
+	       (bpf_core_field_exists(struct netns_xfrm, policy_default) &&
+		(READ_ONCE(xfrm->policy_default[XFRM_OUT]) == XFRM_BLOCK ||
+		 READ_ONCE(xfrm->policy_default[XFRM_FWD]) == XFRM_BLOCK));
 #else
-	__u32 n = 0;
+	__u64 both = 0; /* out, and forward behind it */
 
 	(void)skb;
 	return cfg.policy_count &&
-	       (bpf_probe_read_kernel(&n, sizeof(n), (const void *)(unsigned long)cfg.policy_count) || n);
+	       (bpf_probe_read_kernel(&both, sizeof(both), (const void *)(unsigned long)cfg.policy_count) || both);
 #endif
 }
 

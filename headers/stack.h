@@ -63,7 +63,8 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* Written into skb->tc_index, which stays with a packet as long as this machine has it, when a hop was given back. */
+/* Written into skb->tc_index when a hop was given back. That stays with a packet as long as this machine has it, unless a
+ * filter of somebody else says TC_ACT_OK to it. */
 #define HOP_GIVEN_BACK 0x6e36
 
 /* Lets an IPv6 packet on its way out arrive again, for the stack to send on as any that arrives: by IPsec policies, with the

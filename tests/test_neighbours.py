@@ -174,6 +174,19 @@ def test_ipsec_policy(lab, extra):
     assert not (packet := c.w4.read(0.2)), IP(packet).summary()
     gw.ip(*'xfrm policy flush'.split())
     assert len(answers(kept)) == 1
+    # for what passes, and for all there is no policy for
+    for on, off in ('policy add src 0.0.0.0/0 dst 0.0.0.0/0 dir fwd action block', 'policy flush'), \
+            ('policy setdefault out block fwd block', 'policy setdefault out accept fwd accept'):
+        done = gw.run('ip', 'xfrm', *on.split(), check=False)
+        if done.returncode:
+            assert 'setdefault' in on, done.stderr              # older iproute2 or kernel
+            continue
+        assert c.w4.read(0.05) is None
+        for _ in range(3):
+            c.w6.send(c.eth6 + bytes(udp6()))
+        packet = c.w4.read(0.3)
+        assert packet is None, IP(packet).summary()
+        gw.ip('xfrm', *off.split())
     c.close()
 
 

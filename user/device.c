@@ -44,18 +44,24 @@ static int make(struct nl *nl, const char *name, const char *kind)
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-/* What a request to make it does not take, or not on all kernels. */
+/* What a request to make it does not take, or not on all kernels; then up: addresses are made when it comes up. */
 static int set_up(struct nl *nl, const struct link *link)
 {
 	struct nlmsghdr *msg;
 	struct ifinfomsg *info;
+	int err;
 
 	msg = nl_request(nl, RTM_NEWLINK, 0, sizeof(*info), &info);
 	info->ifi_index = (int)link->index;
-	info->ifi_flags = IFF_UP;
-	info->ifi_change = IFF_UP;
 	mnl_attr_put_strz(msg, IFLA_IFALIAS, DEVICE_ALIAS);
 	put_no_address(msg);
+	err = nl_talk(nl, NULL, NULL, 0);
+	if (err)
+		return err;
+	nl_request(nl, RTM_NEWLINK, 0, sizeof(*info), &info);
+	info->ifi_index = (int)link->index;
+	info->ifi_flags = IFF_UP;
+	info->ifi_change = IFF_UP;
 	return nl_talk(nl, NULL, NULL, 0);
 }
 

@@ -26,7 +26,7 @@ void problem(struct problems *p, const char *fmt, ...)
 
 /* What the kernel looks at: the sysctl of the interface that a packet comes in by. Those of "all" (ip_forward) only set the
  * others when they are written. (For IPv6 it is ours that counts, as packets of the IPv4 side are looked up as if they had
- * come in by it.) */
+ * come in by it; but the IPv6 stack itself, which has them next of a device of our own, looks at "all".) */
 static bool is_forwarding_off(const char *family, const char *name)
 {
 	char dir[32];
@@ -97,6 +97,7 @@ out:
 void health_forwarding(struct nl *nl, const struct link *link, struct problems *p)
 {
 	struct sysctl_name dotted = sysctl_name(link->name);
+	const char *conf6 = link->own ? "all" : link->name;
 
 	if (!is_forwarding_off("ipv4", link->name))
 		forwarding_of_others(nl, link, p);
@@ -104,7 +105,7 @@ void health_forwarding(struct nl *nl, const struct link *link, struct problems *
 		problem(p, "IPv4 forwarding is off (sysctl net.ipv4.ip_forward=1)");
 	else
 		problem(p, "IPv4 forwarding is off there (sysctl net.ipv4.conf.%s.forwarding=1)", dotted.s);
-	if (!is_forwarding_off("ipv6", link->name) || sysctl_read("net/ipv6/conf/all", NULL, "force_forwarding") > 0)
+	if (!is_forwarding_off("ipv6", conf6) || sysctl_read("net/ipv6/conf/all", NULL, "force_forwarding") > 0)
 		return;
 	if (!sysctl_read("net/ipv6/conf/all", NULL, "forwarding"))
 		problem(p, "IPv6 forwarding is off (sysctl net.ipv6.conf.all.forwarding=1)");

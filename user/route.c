@@ -8,6 +8,9 @@
 
 #include "route.h"
 
+/* The metric of IPv6 routes that are made without one */
+#define IP6_RT_PRIO_USER 1024
+
 /* An IPv6 header is so much longer than an IPv4 header: the kernel must call packets of DF=1 too big in time. */
 #define IPV6_HEADER_GROWTH 20
 
@@ -214,7 +217,9 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 struct lookup {
 	struct prefix6 dst;
 	__u32 oif;
+	__u32 metric;
 	__u8 type;
+	__u8 protocol;
 };
 
 static int lookup_attr(const struct nlattr *attr, void *data)
@@ -226,6 +231,8 @@ static int lookup_attr(const struct nlattr *attr, void *data)
 		memcpy(&found->dst.addr, mnl_attr_get_payload(attr), len);
 	if (mnl_attr_get_type(attr) == RTA_OIF && len == sizeof(found->oif))
 		found->oif = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == RTA_PRIORITY && len == sizeof(found->metric))
+		found->metric = mnl_attr_get_u32(attr);
 	return MNL_CB_OK;
 }
 
@@ -236,6 +243,7 @@ static void lookup_answer(const struct nlmsghdr *msg, void *data)
 
 	found->dst.len = rtm->rtm_dst_len;
 	found->type = rtm->rtm_type;
+	found->protocol = rtm->rtm_protocol;
 	mnl_attr_parse(msg, sizeof(*rtm), lookup_attr, found);
 }
 
@@ -252,19 +260,65 @@ static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix
 	rtm->rtm_dst_len = 128;
 	rtm->rtm_flags = RTM_F_FIB_MATCH;
 	mnl_attr_put(msg, RTA_DST, sizeof(v6_prefix.addr), &v6_prefix.addr);
-	/* No route, or one that says no, is fine. */
-	if (nl_talk(nl, lookup_answer, &found, sizeof(found)) || found.type != RTN_UNICAST || !found.dst.len ||
-	    found.oif == link->index || !prefix6_covers(&v6_prefix, &found.dst))
+	if (nl_talk(nl, lookup_answer, &found, sizeof(found)) || !found.dst.len || found.oif == link->index ||
+	    !prefix6_covers(&v6_prefix, &found.dst))
 		return 0;
-	if_indextoname(found.oif, dev);
+	/* What comes to an interface is translated before it is routed: a route that says no, or to a device of ours, is fine. */
+	if (found.type != RTN_UNICAST || found.protocol == NAT64_RT_PROTOCOL)
+		return 0;
 	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
+	if_indextoname(found.oif, dev);
 	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(found.dst).s, dev);
+}
+
+/* What a dump of IPv6 routes is looked through for: one that takes packets from a device of ours */
+struct search6 {
+	struct lookup found;
+	const struct link *link;
+	struct prefix6 v6_prefix;
+};
+
+static void route6_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
+	struct lookup seen = { .metric = 0 };
+	struct search6 *s = data;
+
+	lookup_answer(msg, &seen);
+	if (rtm->rtm_family != AF_INET6 || rtm->rtm_flags & RTM_F_CLONED || s->found.dst.len ||
+	    !prefix6_covers(&s->v6_prefix, &seen.dst) || (seen.oif == s->link->index && s->link->index) ||
+	    (seen.dst.len == s->v6_prefix.len && seen.metric > IP6_RT_PRIO_USER))
+		return;
+	s->found = seen;
+}
+
+/* A route of somebody else's to the NAT64 prefix, or a part of it, that comes before the one to a device of ours */
+static int check_v6_routes(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, struct reason *why)
+{
+	struct search6 s = { .link = link, .v6_prefix = v6_prefix };
+	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
+	struct rtmsg *rtm;
+	int err;
+
+	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
+	rtm->rtm_family = AF_INET6;
+	rtm->rtm_table = RT_TABLE_MAIN;
+	err = nl_talk(nl, route6_answer, &s, sizeof(s));
+	if (err && err != -ENOENT)
+		return reason(why, err, "cannot list the IPv6 routes: %s", nl_error(nl, err));
+	if (!s.found.dst.len)
+		return 0;
+	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
+	if_indextoname(s.found.oif, dev);
+	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(s.found.dst).s, dev);
 }
 
 int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
 {
 	struct route common = { .mtu = link->mtu - IPV6_HEADER_GROWTH };
-	int err = !link_has_neighbours(link) ? 0 : check_v6_prefix(nl, link, o->v6_prefix, why);
+	int err = link->l3    ? 0
+		  : link->own ? check_v6_routes(nl, link, o->v6_prefix, why)
+			      : check_v6_prefix(nl, link, o->v6_prefix, why);
 
 	*w = (struct wanted){ .n = ROUTE_STATIC, .o = o };
 	if (err)
