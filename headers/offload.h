@@ -49,9 +49,8 @@ static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, boo
 		return NAT64_DROP_NO_MEMORY;
 	TRY(pkt_load(skb, off, &after, 2));
 	*partial = before == after;
-	if (!*partial)
-		return pkt_store(skb, off, &before, 2);
-	return NAT64_PASS;
+	/* The helper took it that the sum of the packet (CHECKSUM_COMPLETE) stays the same: so must we. */
+	return !*partial && bpf_skb_store_bytes(skb, off, &before, 2, 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
 /* A super-packet of a tunnel is of the kind of its inner TCP, which bpf_skb_change_proto would take for the outer one;
