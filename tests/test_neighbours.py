@@ -192,16 +192,7 @@ def test_ipsec_policy(lab, extra):
 
 def test_ipsec_tunnel(lab):
     """Hosts that reach the translator by ESP in tunnel mode: both ways through the tunnel, nothing in the clear."""
-    h6, gw, h4 = lab.hosts('h6', 'gw', 'h4')
-    lab.link(h6, 'eth0', gw, 'eth0')
-    lab.link(gw, 'eth1', h4, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
-    h6.addr('eth0', 'fc00:6::6/64')
-    gw.addr('eth0', 'fc00:6::1/64')
-    gw.addr('eth1', '192.0.2.1/24')
-    h4.addr('eth0', f'{H4}/24')
-    h4.route('default', 'via', '192.0.2.1')
+    h6, gw, h4 = standard(lab)
     tunnel(h6, gw)
     gw.load('-s', 'fd99::2=10.0.1.9')
     wire = Wire(gw)             # h6's own sees packets once more when they are decrypted
@@ -252,16 +243,7 @@ def tunnel(h6, gw, device=None, mark=()):
 @pytest.mark.parametrize('kind', ['xfrm', 'vti6'])
 def test_ipsec_interface(lab, kind, file):
     """XFRM and VTI interfaces hand over what they decrypt with the header of the frame that it came in."""
-    h6, gw, h4 = lab.hosts('h6', 'gw', 'h4')
-    lab.link(h6, 'eth0', gw, 'eth0')
-    lab.link(gw, 'eth1', h4, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
-    h6.addr('eth0', 'fc00:6::6/64')
-    gw.addr('eth0', 'fc00:6::1/64')
-    gw.addr('eth1', '192.0.2.1/24')
-    h4.addr('eth0', f'{H4}/24')
-    h4.route('default', 'via', '192.0.2.1')
+    h6, gw, h4 = standard(lab)
     for host, local, remote in (h6, 'fc00:6::6', 'fc00:6::1'), (gw, 'fc00:6::1', 'fc00:6::6'):
         what = f'local {local} remote {remote} key 9' if kind == 'vti6' else 'dev eth0 if_id 5'
         done = host.run(*f'ip link add tn0 type {kind} {what}'.split(), check=False)
