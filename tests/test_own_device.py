@@ -220,7 +220,7 @@ def test_bulk(router):
     gw.load(device='nat64')
     for reverse in (), ('-R',):
         end = iperf(router.h4, router.a, WEB, '-n', '100M', *reverse)
-        assert end['sum_received']['bytes'] >= 100_000_000 * 0.99
+        assert end['sum_sent']['bytes'] >= 100_000_000 and end['sum_received']['bytes'] > 90_000_000    # the rest is under way
     with Translator(gw, 'nat64') as t:
         stats = t.stats()
     assert min(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 40 and \

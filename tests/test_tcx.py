@@ -225,7 +225,7 @@ def test_row_changes_before_ours_comes(net, tmp_path, who):
     strace = ['strace', '-qq', '-o', tmp_path / 'trace', '-e', 'trace=bpf']
     gw.run(*strace, NAT64, *LOAD)
     lines = (tmp_path / 'trace').read_text(encoding='latin1').splitlines()
-    n = 1 + [i for i, line in enumerate(lines) if 'BPF_PROG_ATTACH' in line][0]
+    n = 1 + [i for i, line in enumerate(lines) if 'BPF_PROG_ATTACH' in line][1]       # of the ingress hook, after the routes
     gw.run(NAT64, '-i', 'eth0', '-u')
     slow = gw.start(*strace, '-e', f'inject=bpf:delay_enter=4000000:when={n}', NAT64, *LOAD)
     wait_for(lambda: 'proto 64' in gw.ip('route'), 'the slow one to come to the routes')
