@@ -78,7 +78,8 @@ struct nat64_config {
 	__u8 pad[2];
 	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
 			     * to be seen; for programs that cannot find it themselves */
-	__u32 epoch_shift; /* see struct nat64_node */
+	__u64 policy_default; /* the same: of what becomes of packets that there is no policy for (3 bytes) */
+	__u32 epoch_shift;    /* see struct nat64_node */
 	__u8 pad2[4];
 };
 

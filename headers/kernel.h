@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* kernel.h - what programs see of a packet and its network namespace that no field of __sk_buff tells
  *
- * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other one asks helpers, reads one word
- * whose address userspace found (cfg.policy_count), or relies on what was so when it was loaded. */
+ * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other one asks helpers, reads words
+ * whose addresses userspace found (cfg.policy_count), or relies on what was so when it was loaded. */
 #ifndef NAT64_KERNEL_H
 #define NAT64_KERNEL_H
 
@@ -80,10 +80,15 @@ static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
 		 READ_ONCE(xfrm->policy_default[XFRM_FWD]) == XFRM_BLOCK));
 #else
 	__u64 both = 0; /* out, and forward behind it */
+	__u8 dflt[3] = {};
 
 	(void)skb;
-	return cfg.policy_count &&
-	       (bpf_probe_read_kernel(&both, sizeof(both), (const void *)(unsigned long)cfg.policy_count) || both);
+	if (cfg.policy_count &&
+	    (bpf_probe_read_kernel(&both, sizeof(both), (const void *)(unsigned long)cfg.policy_count) || both))
+		return true;
+	return cfg.policy_default &&
+	       (bpf_probe_read_kernel(dflt, sizeof(dflt), (const void *)(unsigned long)cfg.policy_default) ||
+		dflt[XFRM_OUT] == XFRM_BLOCK || dflt[XFRM_FWD] == XFRM_BLOCK);
 #endif
 }
 

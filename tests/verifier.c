@@ -55,6 +55,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all, bool device)
 		.fast = all && !l3,
 		.device = device,
 		.policy_count = 8,
+		.policy_default = 8,
 	};
 
 	return cfg;

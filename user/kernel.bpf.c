@@ -8,6 +8,7 @@
 
 struct netns_xfrm {
 	unsigned int policy_count[6];
+	__u8 policy_default[3]; /* Linux 5.16 */
 } __attribute__((preserve_access_index));
 
 struct net {
@@ -26,15 +27,22 @@ struct task_struct {
  * kernel has no IPsec. */
 __u64 policy_count = 0;
 
+/* The address of what becomes of packets that no policy is for; 0: they pass on this kernel. */
+__u64 policy_default = 0;
+
 SEC("raw_tp")
-int find_policy_count(void *ctx)
+int find_policies(void *ctx)
 {
 	const struct task_struct *task = (const void *)bpf_get_current_task();
 	const struct net *net = BPF_CORE_READ(task, nsproxy, net_ns);
 
 	(void)ctx;
-	if (net && bpf_core_field_exists(net->xfrm))
-		policy_count = (__u64)&net->xfrm.policy_count[XFRM_OUT];
+	if (!net || !bpf_core_field_exists(net->xfrm))
+		return 0;
+	policy_count = (__u64)&net->xfrm.policy_count[XFRM_OUT];
+	/* It was one byte of bits for a release, which most kernels of that series have left behind. */
+	if (bpf_core_field_exists(net->xfrm.policy_default) && bpf_core_field_size(net->xfrm.policy_default) == 3)
+		policy_default = (__u64)&net->xfrm.policy_default;
 	return 0;
 }
 

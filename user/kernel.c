@@ -10,16 +10,16 @@
 #include "kernel.h"
 #include "kernel.skel.h"
 
-__u64 kernel_policy_count(void)
+void kernel_policies(struct nat64_config *cfg)
 {
 	struct bpf_test_run_opts run = { .sz = sizeof(run) };
 	struct kernel_bpf *skel = kernel_bpf__open_and_load();
-	__u64 address = 0;
 
-	if (skel && !bpf_prog_test_run_opts(bpf_program__fd(skel->progs.find_policy_count), &run))
-		address = skel->bss->policy_count;
+	if (skel && !bpf_prog_test_run_opts(bpf_program__fd(skel->progs.find_policies), &run)) {
+		cfg->policy_count = skel->bss->policy_count;
+		cfg->policy_default = skel->bss->policy_default;
+	}
 	kernel_bpf__destroy(skel);
-	return address;
 }
 
 /* The link that another one lies upon, or NULL */

@@ -6,10 +6,11 @@
 #define NAT64_USER_KERNEL_H
 
 #include "link.h"
+#include "nat64.h"
 
-/* The address, in the kernel, of the number of IPsec policies of this network namespace for what leaves; 0: the kernel
- * has no IPsec, or tells too little of itself (no BTF). */
-__u64 kernel_policy_count(void);
+/* Fills in where in the kernel is told of the IPsec policies of this network namespace: .policy_count, .policy_default. They
+ * stay 0 if the kernel has no IPsec, or tells too little of itself (no BTF). */
+void kernel_policies(struct nat64_config *cfg);
 
 /* Do packets come to the interface by a bridge, itself or below it, while br_netfilter is there? */
 bool kernel_bridge_nf(struct nl *nl, const struct link *link);

@@ -502,7 +502,7 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
 	if (!btf)
-		*(__u64 *)&skel->rodata->cfg.policy_count = kernel_policy_count();
+		kernel_policies((struct nat64_config *)&skel->rodata->cfg);
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	err = set_sizes(skel, o, cpus);
 	if (!err) {
