@@ -5,7 +5,7 @@
 
 #include <bpf/libbpf.h>
 
-#include "load.h"
+#include "loaded.h"
 
 /* The map "listen" in our memory, or NULL with errno; EPROTO: it is of another version. */
 struct nat64_listen *listen_map(const struct loaded *maps);

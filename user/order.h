@@ -3,7 +3,7 @@
 #ifndef NAT64_ORDER_H
 #define NAT64_ORDER_H
 
-#include "load.h"
+#include "loaded.h"
 
 /* A mapping in use, as it was at one moment */
 struct place {

@@ -3,7 +3,7 @@
 #ifndef NAT64_RECONCILE_H
 #define NAT64_RECONCILE_H
 
-#include "load.h"
+#include "loaded.h"
 #include "options.h"
 #include "state.h"
 

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "load.h"
 #include "order.h"
 #include "run.skel.h"
 #include "state.h"

@@ -10,7 +10,7 @@
 #ifndef NAT64_USER_STATE_H
 #define NAT64_USER_STATE_H
 
-#include "load.h"
+#include "loaded.h"
 #include "tell.h"
 
 #define NS_PER_SEC 1000000000ULL

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "load.h"
+#include "loaded.h"
 #include "static.h"
 
 /* Copies one side of V6=V4, completed with the length of an address. */

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "load.h"
+#include "loaded.h"
 #include "tc.h"
 #include "tcx.h"
 

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-#include "load.h"
+#include "loaded.h"
 
 struct tells {
 	struct told *list;

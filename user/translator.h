@@ -4,7 +4,7 @@
 #define NAT64_TRANSLATOR_H
 
 #include "link.h"
-#include "load.h"
+#include "loaded.h"
 #include "netlink.h"
 #include "tc.h"
 
