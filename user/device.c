@@ -9,6 +9,7 @@
 
 #include <linux/if_arp.h>
 
+#include "array.h"
 #include "device.h"
 
 #define LOCAL_MTU 1500
@@ -154,7 +155,7 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 
 	if (rtm->rtm_protocol != NAT64_RT_PROTOCOL)
 		return;
-	more = realloc(seen->list, (seen->n + 1) * sizeof(*more));
+	more = array_room(seen->list, seen->n, sizeof(*more));
 	if (!more) {
 		seen->failed = true;
 		return;

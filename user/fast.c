@@ -13,6 +13,7 @@
 
 #include <linux/if_arp.h>
 
+#include "array.h"
 #include "fast.h"
 
 /* What is known of an interface */
@@ -100,7 +101,7 @@ static bool has_owner(const struct seen *seen, unsigned int owner)
 static int add(struct nl *nl, struct fast *fast, const struct link *link, unsigned int owner, bool wanted,
 	       struct reason *why)
 {
-	struct fast_program *more = realloc(fast->list, (fast->n + 1) * sizeof(*more));
+	struct fast_program *more = array_room(fast->list, fast->n, sizeof(*more));
 	struct fast_program *p;
 	int err;
 

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "flows.h"
 #include "follow.h"
 #include "listen.h"
@@ -266,7 +267,7 @@ static struct followed *add_followed(struct follow *f, const struct link *link)
 	struct followed **list, *d;
 	struct pollfd *poll;
 
-	list = realloc(f->list, (f->n + 1) * sizeof(*list));
+	list = array_room(f->list, f->n, sizeof(*list));
 	if (!list)
 		return NULL;
 	f->list = list;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "hop.h"
 
 #define HOPS_NET 0xc0000000 /* 192.0.0.0/24, IETF protocol assignments */
@@ -82,7 +83,7 @@ static void neigh6(struct search *s, const struct seen_neigh *seen)
 
 	if (seen->protocol != NAT64_RT_PROTOCOL)
 		return;
-	more = realloc(s->h->neigh6, (s->found.n_neigh6 + 1) * sizeof(*more));
+	more = array_room(s->h->neigh6, s->found.n_neigh6, sizeof(*more));
 	if (!more) {
 		s->found.no_memory = true;
 		return;

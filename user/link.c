@@ -11,6 +11,7 @@
 #include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 
+#include "array.h"
 #include "link.h"
 #include "sysctl.h"
 
@@ -122,7 +123,7 @@ struct link_list {
 static void list_answer(const struct nlmsghdr *msg, void *data)
 {
 	struct link_list *list = data;
-	struct link *more = realloc(list->link, (list->n + 1) * sizeof(*more));
+	struct link *more = array_room(list->link, list->n, sizeof(*more));
 
 	if (!more) {
 		list->failed = true;

@@ -6,24 +6,22 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "order.h"
 #include "state.h"
 
 static int add_place(__u32 index, const struct nat64_mapping *m, void *data)
 {
 	struct places *p = data;
+	struct place *more;
 
 	if (!m->tick)
 		return 0;
-	/* grows at powers of two */
-	if (!(p->n & (p->n - 1))) {
-		void *more = realloc(p->list, (p->n ? 2 * p->n : 1) * sizeof(*p->list));
-
-		if (!more)
-			return -ENOMEM;
-		p->list = more;
-	}
-	p->list[p->n++] = (struct place){ m->tick, index, m->epoch };
+	more = array_room(p->list, p->n, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	p->list = more;
+	more[p->n++] = (struct place){ m->tick, index, m->epoch };
 	return 0;
 }
 

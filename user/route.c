@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "route.h"
 
 /* The metric of IPv6 routes that are made without one */
@@ -26,18 +27,12 @@ struct search {
 		size_t n_routes;
 		int err;
 	} found;
-	struct route *route; /* room for powers of two */
+	struct route *route;
 	struct hops *hops;
 	const struct link *link;
 	const struct wanted *w; /* or NULL */
 	struct reason *why;
 };
-
-/* Makes room for one more of `n` things of `size`, at powers of two. NULL: no memory. */
-static void *room(void *list, size_t n, size_t size)
-{
-	return n & (n - 1) ? list : realloc(list, (n ? 2 * n : 1) * size);
-}
 
 /* The attributes of one route */
 struct seen_route {
@@ -204,7 +199,7 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 			route_conflict(s, &seen, translator);
 		return;
 	}
-	more = room(s->route, s->found.n_routes, sizeof(*more));
+	more = array_room(s->route, s->found.n_routes, sizeof(*more));
 	if (!more) {
 		s->found.err = reason(s->why, -ENOMEM, "%s", strerror(ENOMEM));
 		return;

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "load.h"
 #include "order.h"
 #include "run.skel.h"
@@ -114,17 +115,15 @@ void state_wait(void)
 int edits_add(struct edits *e, __u32 index, const struct nat64_mapping *was, const struct nat64_mapping *to,
 	      const char *why)
 {
+	struct edit *more;
+
 	if (e->n == EDITS_MAX)
 		return -ENOBUFS;
-	/* grows at powers of two */
-	if (!(e->n & (e->n - 1))) {
-		void *p = realloc(e->list, (e->n ? 2 * e->n : 1) * sizeof(*e->list));
-
-		if (!p)
-			return -ENOMEM;
-		e->list = p;
-	}
-	e->list[e->n++] = (struct edit){ index, *to, was->v6, why, false };
+	more = array_room(e->list, e->n, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	e->list = more;
+	more[e->n++] = (struct edit){ index, *to, was->v6, why, false };
 	return 0;
 }
 
@@ -465,20 +464,17 @@ struct misplaced {
 static int check_place(__u32 index, const struct nat64_mapping *m, void *data)
 {
 	struct misplaced *p = data;
+	struct nat64_edit *more;
 
 	if (m->tick == NAT64_STATIC || !is_given_out(index, p->cfg->v4_len) || (m->tick == 0) == p->is_free[index])
 		return 0;
-	/* grows at powers of two */
-	if (!(p->n & (p->n - 1))) {
-		void *more = realloc(p->list, (p->n ? 2 * p->n : 1) * sizeof(*p->list));
-
-		if (!more)
-			return -ENOMEM;
-		p->list = more;
-	}
-	p->list[p->n++] = (struct nat64_edit){ .index = index,
-					       .how = NAT64_EDIT_PLACE,
-					       .before = NAT64_USED(1U << (32 - p->cfg->v4_len)) };
+	more = array_room(p->list, p->n, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	p->list = more;
+	more[p->n++] = (struct nat64_edit){ .index = index,
+					    .how = NAT64_EDIT_PLACE,
+					    .before = NAT64_USED(1U << (32 - p->cfg->v4_len)) };
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "loaded.h"
 #include "static.h"
 
@@ -48,15 +49,12 @@ int static_parse(const char *text, struct static_mapping *m, struct reason *why)
 
 int statics_append(struct statics *s, const struct static_mapping *m)
 {
-	/* grows at powers of two */
-	if (!(s->n & (s->n - 1))) {
-		void *p = realloc(s->list, (s->n ? 2 * s->n : 1) * sizeof(*s->list));
+	struct static_mapping *more = array_room(s->list, s->n, sizeof(*more));
 
-		if (!p)
-			return -ENOMEM;
-		s->list = p;
-	}
-	s->list[s->n++] = *m;
+	if (!more)
+		return -ENOMEM;
+	s->list = more;
+	more[s->n++] = *m;
 	return 0;
 }
 

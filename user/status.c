@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <time.h>
 
+#include "array.h"
 #include "fast.h"
 #include "health.h"
 #include "out.h"
@@ -59,7 +60,7 @@ static int get_allowed(int map, struct status *s)
 
 	err = bpf_map_get_next_key(map, NULL, &key);
 	while (!err) {
-		struct prefix6 *more = realloc(s->allowed, (s->n_allowed + 1) * sizeof(*more));
+		struct prefix6 *more = array_room(s->allowed, s->n_allowed, sizeof(*more));
 
 		if (!more)
 			return -ENOMEM;
@@ -475,7 +476,7 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 		err = err == -ENOENT && !must ? 0 : err;
 		goto out;
 	}
-	more = realloc(*all, (*n + 1) * sizeof(*more));
+	more = array_room(*all, *n, sizeof(*more));
 	if (!more) {
 		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
 		goto out;

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "loaded.h"
 #include "tc.h"
 #include "tcx.h"
@@ -280,7 +281,7 @@ int tc_hook_find(struct nl *nl, const struct tc_place *place, struct tc_hook *ho
 
 static void add_owner(struct owners *o, unsigned int owner)
 {
-	unsigned int *more = realloc(o->list, (o->n + 1) * sizeof(*more));
+	unsigned int *more = array_room(o->list, o->n, sizeof(*more));
 
 	if (!more) {
 		o->failed = true;

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "listen.h"
 #include "run.skel.h"
 #include "state.h"
@@ -44,15 +45,12 @@ bool tell_wanted(const struct loaded *maps)
 void tells_add(struct tells *t, enum nat64_event_kind kind, __be32 v4, const union nat64_v6 *v6, bool is_static,
 	       const char *why)
 {
-	/* grows at powers of two */
-	if (!(t->n & (t->n - 1))) {
-		void *p = realloc(t->list, (t->n ? 2 * t->n : 1) * sizeof(*t->list));
+	struct told *more = array_room(t->list, t->n, sizeof(*more));
 
-		if (!p)
-			return;
-		t->list = p;
-	}
-	t->list[t->n++] = (struct told){ kind, v4, *v6, is_static, why };
+	if (!more)
+		return;
+	t->list = more;
+	more[t->n++] = (struct told){ kind, v4, *v6, is_static, why };
 }
 
 /* The program that puts the packet that it is run with into a ring; NULL: it cannot be loaded. */

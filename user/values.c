@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "options.h"
 
 #define MIN_IPV6_MTU 1280
@@ -76,16 +77,12 @@ int parse_allowed(const char *arg, void *value, struct reason *why)
 
 int append_allowed(struct options *o, const void *value)
 {
-	/* grows at powers of two */
-	if (!(o->n_allowed & (o->n_allowed - 1))) {
-		size_t room = o->n_allowed ? 2 * o->n_allowed : 1;
-		void *p = realloc(o->allowed, room * sizeof(*o->allowed));
+	struct prefix6 *more = array_room(o->allowed, o->n_allowed, sizeof(*more));
 
-		if (!p)
-			return -ENOMEM;
-		o->allowed = p;
-	}
-	o->allowed[o->n_allowed++] = *(const struct prefix6 *)value;
+	if (!more)
+		return -ENOMEM;
+	o->allowed = more;
+	more[o->n_allowed++] = *(const struct prefix6 *)value;
 	return 0;
 }
 
