@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "filter.h"
+#include "names.h"
 #include "options.h"
 #include "view.h"
 
@@ -291,9 +292,9 @@ static bool parse_word(struct parser *p, struct filter_node *n)
 		*n = (struct filter_node){ .op = FILTER_FAMILY, .from = 4 };
 	else if (take(p, "ip6"))
 		*n = (struct filter_node){ .op = FILTER_FAMILY, .from = 6 };
-	else if (take(p, "6to4"))
+	else if (take(p, WAY_NAMES[NAT64_6TO4]))
 		*n = (struct filter_node){ .op = FILTER_WAY, .from = NAT64_6TO4 };
-	else if (take(p, "4to6"))
+	else if (take(p, WAY_NAMES[NAT64_4TO6]))
 		*n = (struct filter_node){ .op = FILTER_WAY, .from = NAT64_4TO6 };
 	else if (proto->name && take(p, proto->name))
 		*n = (struct filter_node){ .op = FILTER_PROTOCOL, .from = common_protocol(proto->number) };

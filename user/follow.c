@@ -11,14 +11,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "array.h"
+#include "clock.h"
 #include "flows.h"
 #include "follow.h"
 #include "listen.h"
+#include "monitor.h"
+#include "out.h"
 #include "state.h"
+#include "trace.h"
 #include "translator.h"
 
 #define TICK	    250	       /* milliseconds */
@@ -64,30 +67,6 @@ struct follow {
 	size_t written; /* of them */
 };
 
-struct time_text time_text(__u64 boot)
-{
-	struct timespec now;
-	struct time_text text;
-	char zone[8] = "", day[32];
-	struct tm tm;
-	__s64 wall;
-	time_t s;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	wall = now.tv_sec * (__s64)NS_PER_SEC + now.tv_nsec - (__s64)(boottime() - boot);
-	s = wall / (__s64)NS_PER_SEC;
-	strftime(day, sizeof(day), "%FT%T", localtime_r(&s, &tm));
-	strftime(zone, sizeof(zone), "%z", &tm);
-	snprintf(text.s, sizeof(text.s), "%s.%06lld%.3s:%s", day, wall % (__s64)NS_PER_SEC / 1000, zone, zone + 3);
-	return text;
-}
-
-void follow_head(struct out *o, __u64 time, const char *interface)
-{
-	out_string(o, "time", "%s ", time_text(time).s);
-	out_string(o, "interface", "%s ", interface);
-}
-
 /* What follow.c itself has to say, in the stream, since that is where it matters. */
 static void print_own(struct followed *d, const char *event, const char *key, const char *fmt, unsigned long long value)
 {
@@ -95,7 +74,7 @@ static void print_own(struct followed *d, const char *event, const char *key, co
 	struct out out;
 
 	out_begin(&out, f->mem, f->o->json);
-	follow_head(&out, boottime(), d->link.name);
+	out_head(&out, boottime(), d->link.name);
 	out_string(&out, "event", "%s", event);
 	if (key)
 		out_uint(&out, key, fmt, value);

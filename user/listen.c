@@ -6,8 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "listen.h"
-#include "state.h"
 
 #define LEASE (2 * NS_PER_SEC)
 

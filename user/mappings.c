@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "mappings.h"
 #include "out.h"
 #include "reconcile.h"

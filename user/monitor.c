@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* monitor.c - what happens to mappings, a line each */
-#include "follow.h"
-
-static const char *const KINDS[] = {
-#define X(id, name) name,
-	NAT64_EVENT_KINDS(X)
-#undef X
-};
+#include "addr.h"
+#include "clock.h"
+#include "monitor.h"
+#include "names.h"
 
 void monitor_print(struct out *o, const char *interface, const struct nat64_event *e, const char *why)
 {
@@ -14,8 +11,8 @@ void monitor_print(struct out *o, const char *interface, const struct nat64_even
 
 	if (kind >= NAT64_EVENT_MAX)
 		return;
-	follow_head(o, e->time, interface);
-	out_string(o, "event", "%s", KINDS[kind]);
+	out_head(o, e->time, interface);
+	out_string(o, "event", "%s", EVENT_NAMES[kind]);
 	if (kind != NAT64_EVENT_EXHAUSTED)
 		out_string(o, "v4", " %s", text4((struct prefix4){ e->v4, 32 }).s);
 	out_string(o, "v6", " %s", text6((struct prefix6){ e->v6, 128 }).s);

@@ -9,8 +9,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "clock.h"
 #include "options.h"
-#include "state.h"
 
 #define LONG_ONLY   256 /* getopt's value of a long option is this + its index in the table */
 #define MAX_OPTIONS 64

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "clock.h"
 #include "out.h"
 
 void out_begin(struct out *o, FILE *to, bool json)
@@ -155,4 +156,10 @@ void out_null(struct out *o, const char *key)
 {
 	if (o->json)
 		put(o, key, json_null());
+}
+
+void out_head(struct out *o, __u64 time, const char *interface)
+{
+	out_string(o, "time", "%s ", time_text(time).s);
+	out_string(o, "interface", "%s ", interface);
 }

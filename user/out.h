@@ -8,6 +8,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <linux/types.h>
 #include <stdio.h>
 
 #define OUT_DEPTH 8
@@ -25,6 +26,9 @@ struct out {
 /* Starts a document. out_end() in any case: it writes what is not written yet, and returns 0 or a negative errno. */
 void out_begin(struct out *o, FILE *to, bool json);
 int out_end(struct out *o);
+
+/* How a line of --monitor and --trace begins: the time, of CLOCK_BOOTTIME, and the interface. */
+void out_head(struct out *o, __u64 time, const char *interface);
 
 /* Of JSON alone. Inside an array, key is NULL. */
 void out_object(struct out *o, const char *key);

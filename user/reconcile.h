@@ -6,6 +6,7 @@
 #include "loaded.h"
 #include "options.h"
 #include "state.h"
+#include "tell.h"
 
 struct reconcile {
 	const struct options *o;

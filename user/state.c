@@ -11,22 +11,16 @@
 #include <unistd.h>
 
 #include "array.h"
+#include "clock.h"
 #include "load.h"
 #include "order.h"
 #include "run.skel.h"
 #include "state.h"
+#include "tell.h"
 
 #define BATCH	  4096	    /* entries that are read by one system call */
 #define EDITS_MAX (1 << 20) /* that are made at a time */
 #define ATTEMPTS  100	    /* until the packets have left a table as it should be */
-
-__u64 boottime(void)
-{
-	struct timespec ts = { 0 };
-
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
-}
 
 int mapping_read(int mappings, __u32 index, struct nat64_mapping *m)
 {

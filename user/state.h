@@ -11,12 +11,6 @@
 #define NAT64_USER_STATE_H
 
 #include "loaded.h"
-#include "tell.h"
-
-#define NS_PER_SEC 1000000000ULL
-
-/* CLOCK_BOOTTIME in nanoseconds, the clock of last_seen and created. */
-__u64 boottime(void);
 
 /* One entry of "mappings", as it was at one moment. Returns 0 to go on; anything else ends the walk. */
 typedef int (*mapping_cb)(__u32 index, const struct nat64_mapping *m, void *data);

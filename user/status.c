@@ -10,22 +10,17 @@
 #include <time.h>
 
 #include "array.h"
+#include "clock.h"
 #include "fast.h"
 #include "health.h"
+#include "names.h"
 #include "out.h"
 #include "state.h"
 #include "static.h"
 #include "status.h"
 #include "translator.h"
 
-static const char *const WAY_NAMES[NAT64_WAYS] = { [NAT64_6TO4] = "6to4", [NAT64_4TO6] = "4to6" };
 static const char *const WAY_TITLES[NAT64_WAYS] = { [NAT64_6TO4] = "IPv6 to IPv4", [NAT64_4TO6] = "IPv4 to IPv6" };
-
-static const char *const DROP_NAMES[] = {
-#define X(id, name, text) name,
-	NAT64_DROPS(X)
-#undef X
-};
 
 /* One translator, when it was looked at */
 struct status {
@@ -116,15 +111,6 @@ static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 	return 0;
 }
 
-/* The wall clock's time of a time of CLOCK_BOOTTIME */
-static time_t wall_clock(__u64 boot)
-{
-	struct timespec now = { 0 };
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (time_t)((now.tv_sec * NS_PER_SEC + now.tv_nsec - (boottime() - boot)) / NS_PER_SEC);
-}
-
 static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 {
 	const struct fast_program *p;
@@ -160,7 +146,7 @@ static int status_get(const struct translator *t, struct status *s)
 
 	*s = status_of(t->link);
 	s->cfg = t->cfg;
-	s->since = wall_clock(t->maps.since);
+	s->since = wall_clock(t->maps.since) / (__s64)NS_PER_SEC;
 	for (int way = 0; way < NAT64_WAYS; way++)
 		s->program[way] = t->hook[way].prog_id;
 	s->attached = t->hook[NAT64_6TO4].kind;

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "array.h"
+#include "clock.h"
 #include "listen.h"
 #include "run.skel.h"
-#include "state.h"
 #include "tell.h"
 
 #define PATIENCE 1000 /* milliseconds for the reader of a full ring, in all */

@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* trace.c - what becomes of packets, a line each; and the filter that chooses them */
+/* trace.c - what becomes of packets, a line each */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "filter.h"
-#include "follow.h"
-#include "state.h"
+#include "clock.h"
+#include "names.h"
+#include "trace.h"
 #include "view.h"
-
-static const char *const DROPS[] = {
-#define X(id, name, text) name,
-	NAT64_DROPS(X)
-#undef X
-};
-
-static const char *const WAYS[NAT64_WAYS] = { [NAT64_6TO4] = "6to4", [NAT64_4TO6] = "4to6" };
 
 static struct prefix_text host_text(const struct nat64_trace *t, bool v6)
 {
@@ -120,12 +112,12 @@ void trace_print(struct out *o, const char *interface, const struct nat64_trace 
 
 	if (t->way >= NAT64_WAYS || !view(&in, t->in, t->in_len))
 		return;
-	follow_head(o, t->time, interface);
-	out_string(o, "direction", "%s ", WAYS[t->way]);
+	out_head(o, t->time, interface);
+	out_string(o, "direction", "%s ", WAY_NAMES[t->way]);
 	print_packet(o, "in", &in, 0, t->segments);
 	out_string(o, "verdict", NULL, !dropped ? "translated" : t->answered ? "answered" : "dropped");
 	if (dropped)
-		out_string(o, "reason", ": dropped, %s", DROPS[t->verdict]);
+		out_string(o, "reason", ": dropped, %s", DROP_NAMES[t->verdict]);
 	else
 		out_null(o, "reason");
 	print_host(o, t);
@@ -153,9 +145,9 @@ void trace_print_unanswered(struct out *o, const char *interface, const struct n
 
 	if (t->way >= NAT64_WAYS || !view(&in, t->in, t->in_len))
 		return;
-	follow_head(o, boottime(), interface);
+	out_head(o, boottime(), interface);
 	out_string(o, "event", "%s ", "no-answer");
-	out_string(o, "direction", "%s ", WAYS[t->way]);
+	out_string(o, "direction", "%s ", WAY_NAMES[t->way]);
 	print_packet(o, "in", &in, 0, 0);
 	out_uint(o, "seconds", ": translated %llu s ago, and nothing has come back here\n", seconds);
 }
