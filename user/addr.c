@@ -86,9 +86,42 @@ static union nat64_v6 mask6(const union nat64_v6 *addr, __u32 len)
 	return out;
 }
 
-static bool equal6(const union nat64_v6 *a, const union nat64_v6 *b)
+bool v6_same(const union nat64_v6 *a, const union nat64_v6 *b)
 {
 	return !memcmp(a, b, sizeof(*a));
+}
+
+bool v6_is_none(const union nat64_v6 *a)
+{
+	static const union nat64_v6 none;
+
+	return v6_same(a, &none);
+}
+
+int v4_order(__be32 a, __be32 b)
+{
+	__u32 x = be32_to(a), y = be32_to(b);
+
+	return x < y ? -1 : x > y;
+}
+
+int v6_order(const union nat64_v6 *a, const union nat64_v6 *b)
+{
+	return memcmp(a, b, sizeof(*a));
+}
+
+int prefix4_order(const struct prefix4 *a, const struct prefix4 *b)
+{
+	int order = v4_order(a->addr, b->addr);
+
+	return order ? order : (int)a->len - (int)b->len;
+}
+
+int prefix6_order(const struct prefix6 *a, const struct prefix6 *b)
+{
+	int order = v6_order(&a->addr, &b->addr);
+
+	return order ? order : (int)a->len - (int)b->len;
 }
 
 int parse_prefix4(const char *text, struct prefix4 *p, struct reason *why)
@@ -114,7 +147,7 @@ int check_network6(const struct prefix6 *p, struct reason *why)
 {
 	struct prefix6 net = { mask6(&p->addr, p->len), p->len };
 
-	if (!equal6(&net.addr, &p->addr))
+	if (!v6_same(&net.addr, &p->addr))
 		return reason(why, -EINVAL, "not a network address (did you mean %s?)", text6(net).s);
 	return 0;
 }
@@ -135,7 +168,7 @@ bool prefix6_covers(const struct prefix6 *outer, const struct prefix6 *inner)
 {
 	union nat64_v6 net = mask6(&inner->addr, outer->len);
 
-	return outer->len <= inner->len && equal6(&net, &outer->addr);
+	return outer->len <= inner->len && v6_same(&net, &outer->addr);
 }
 
 bool prefix4_overlap(const struct prefix4 *a, const struct prefix4 *b)

@@ -26,6 +26,10 @@ static inline __u32 be32_to(__be32 net)
 	return ntohl((FORCE __u32)net);
 }
 
+/* Are they the same address? Is it all zero, which is nobody's? */
+bool v6_same(const union nat64_v6 *a, const union nat64_v6 *b);
+bool v6_is_none(const union nat64_v6 *a);
+
 struct prefix4 {
 	__be32 addr;
 	__u32 len;
@@ -64,6 +68,12 @@ __be32 prefix4_mask(__u32 len);
 /* Is inner the same as outer, or a part of it? */
 bool prefix4_covers(const struct prefix4 *outer, const struct prefix4 *inner);
 bool prefix6_covers(const struct prefix6 *outer, const struct prefix6 *inner);
+
+/* Which comes first, by address and then by length: less than, equal to, or more than 0, for qsort() and bsearch(). */
+int v4_order(__be32 a, __be32 b);
+int v6_order(const union nat64_v6 *a, const union nat64_v6 *b);
+int prefix4_order(const struct prefix4 *a, const struct prefix4 *b);
+int prefix6_order(const struct prefix6 *a, const struct prefix6 *b);
 
 /* Have they an address in common? */
 bool prefix4_overlap(const struct prefix4 *a, const struct prefix4 *b);

@@ -174,11 +174,6 @@ static int find_routes(struct nl *nl, const struct link *link, struct seen *seen
 	return seen->failed ? -ENOMEM : err == -ENOENT ? 0 : err;
 }
 
-static bool is_same(const struct prefix6 *a, const struct prefix6 *b)
-{
-	return a->len == b->len && !memcmp(&a->addr, &b->addr, sizeof(a->addr));
-}
-
 static int route_add(struct nl *nl, const struct link *link, const struct prefix6 *dst)
 {
 	struct nlmsghdr *msg = route_request(nl, link, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, dst);
@@ -201,7 +196,7 @@ int device_route_is_there(struct nl *nl, const struct link *link, struct prefix6
 	bool there = false;
 
 	for (size_t i = 0; !err && i < seen.n; i++)
-		there |= is_same(&seen.list[i], &dst);
+		there |= !prefix6_order(&seen.list[i], &dst);
 	free(seen.list);
 	return err ? err : there;
 }
@@ -230,7 +225,7 @@ int device_routes_del(struct nl *nl, const struct link *link, const struct prefi
 	int err = find_routes(nl, link, &seen);
 
 	for (size_t i = 0; !err && i < seen.n; i++)
-		if (!is_same(&seen.list[i], wanted))
+		if (prefix6_order(&seen.list[i], wanted))
 			err = device_route_del(nl, link, seen.list[i]);
 	free(seen.list);
 	return err;

@@ -51,7 +51,7 @@ static void hint_prefix(const struct options *o)
 {
 	static const union nat64_v6 well_known = { .b = { 0x00, 0x64, 0xff, 0x9b } };
 
-	if (o->v6_prefix.len != 96 && !memcmp(&o->v6_prefix.addr, &well_known, sizeof(well_known)))
+	if (o->v6_prefix.len != 96 && v6_same(&o->v6_prefix.addr, &well_known))
 		msg_warn("-6 %s: the well-known prefix, which others expect there, is 64:ff9b::/96",
 			 text6(o->v6_prefix).s);
 }

@@ -289,7 +289,7 @@ int hops_make_table(struct nl *nl, const struct link *link, const struct hops *h
 bool hop_equal(const struct hop *a, const struct hop *b)
 {
 	return a->family == b->family && (a->family != AF_INET || a->v4 == b->v4) &&
-	       (a->family != AF_INET6 || !memcmp(&a->v6, &b->v6, sizeof(a->v6)));
+	       (a->family != AF_INET6 || v6_same(&a->v6, &b->v6));
 }
 
 struct prefix_text hop_text(const struct hop *hop)

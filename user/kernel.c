@@ -2,7 +2,6 @@
 /* kernel.c - what programs that cannot look into the kernel's structures must be told of it when they are loaded */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

@@ -2,7 +2,6 @@
 /* listen.c - listening to a translator that is loaded */
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

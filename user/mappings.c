@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "mappings.h"
@@ -257,7 +256,7 @@ static int find_mapping(const struct translator *t, const struct address *a, __u
 		*index = be32_to(a->v4 & ~t->cfg.v4_mask);
 	if (mapping_read(t->maps.mappings, *index, m))
 		return -errno;
-	return m->tick && (!a->is_v6 || !memcmp(&m->v6, &a->v6, sizeof(a->v6))) ? 0 : -ENOENT;
+	return m->tick && (!a->is_v6 || v6_same(&m->v6, &a->v6)) ? 0 : -ENOENT;
 }
 
 static int decide_delete(struct edits *e, void *data)

@@ -2,7 +2,6 @@
 /* out.c - one printer for text and JSON */
 #include <errno.h>
 #include <stdarg.h>
-#include <string.h>
 
 #include "clock.h"
 #include "out.h"

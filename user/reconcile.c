@@ -3,7 +3,6 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "clock.h"
 #include "reconcile.h"
@@ -13,7 +12,7 @@ static int by_v6(const void *a, const void *b)
 {
 	const struct static_mapping *x = a, *y = b;
 
-	return memcmp(&x->v6.addr, &y->v6.addr, sizeof(x->v6.addr));
+	return v6_order(&x->v6.addr, &y->v6.addr);
 }
 
 int reconcile_init(struct reconcile *r, const struct options *o, const struct nat64_config *cfg,
@@ -111,7 +110,7 @@ int reconcile_fill(struct reconcile *r)
 
 static bool same_owner(const struct nat64_mapping *a, const struct nat64_mapping *b)
 {
-	return !memcmp(&a->v6, &b->v6, sizeof(a->v6));
+	return v6_same(&a->v6, &b->v6);
 }
 
 static int judge(__u32 index, const struct nat64_mapping *m, void *data)
@@ -276,7 +275,7 @@ static bool is_mapped(const struct loaded *maps, const struct nat64_config *cfg,
 	struct nat64_mapping m;
 
 	return prefix4_covers(&pool, &address) && !mapping_read(maps->mappings, index, &m) && m.tick &&
-	       !memcmp(&m.v6, v6, sizeof(*v6));
+	       v6_same(&m.v6, v6);
 }
 
 /* Or from host to host in "static4"? */
@@ -285,7 +284,7 @@ static bool is_static_outside(const struct loaded *maps, __be32 v4, const union 
 	struct nat64_lpm4 key = { 32, v4 };
 	struct nat64_static6 to;
 
-	return !bpf_map_lookup_elem(maps->static4, &key, &to) && !to.v4_host && !memcmp(&to.v6, v6, sizeof(*v6));
+	return !bpf_map_lookup_elem(maps->static4, &key, &to) && !to.v4_host && v6_same(&to.v6, v6);
 }
 
 static int tell_removed(__u32 index, const struct nat64_mapping *m, void *data)
@@ -345,7 +344,7 @@ static int restore(struct reconcile *r, const struct saved_mapping *m)
 	if (prefix4_covers(&r->o->v4_prefix, &v4)) {
 		if (mapping_read(r->maps->mappings, index, &there))
 			return -errno;
-		if (there.tick && !memcmp(&there.v6, &m->v6, sizeof(m->v6)))
+		if (there.tick && v6_same(&there.v6, &m->v6))
 			return 0;
 		why = illegal(r, index, &there, &m->v6);
 	}

@@ -18,16 +18,15 @@
 static int by_v4(const void *a, const void *b)
 {
 	const struct saved_mapping *x = a, *y = b;
-	__u32 m = be32_to(x->v4), n = be32_to(y->v4);
 
-	return m < n ? -1 : m > n;
+	return v4_order(x->v4, y->v4);
 }
 
 static int by_v6(const void *a, const void *b)
 {
 	const struct saved_mapping *x = a, *y = b;
 
-	return memcmp(&x->v6, &y->v6, sizeof(x->v6));
+	return v6_order(&x->v6, &y->v6);
 }
 
 /* A number of seconds; false if it is none. */

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "addr.h"
 #include "array.h"
 #include "clock.h"
 #include "load.h"
@@ -66,12 +67,10 @@ __u64 config_timeout(const struct nat64_config *cfg)
 
 enum mapping_kind mapping_kind(const struct nat64_mapping *m, const struct nat64_config *cfg, __u64 now)
 {
-	static const union nat64_v6 none;
-
 	if (!m->tick)
 		return MAPPING_FREE;
 	if (m->tick == NAT64_STATIC)
-		return memcmp(&m->v6, &none, sizeof(none)) ? MAPPING_STATIC : MAPPING_HELD;
+		return v6_is_none(&m->v6) ? MAPPING_HELD : MAPPING_STATIC;
 	return mapping_idle(m, now) > config_timeout(cfg) ? MAPPING_EXPIRED : MAPPING_LIVE;
 }
 
@@ -144,18 +143,6 @@ int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struc
 	return err;
 }
 
-static bool same_v6(const union nat64_v6 *a, const union nat64_v6 *b)
-{
-	return !memcmp(a, b, sizeof(*a));
-}
-
-static bool is_none(const union nat64_v6 *v6)
-{
-	static const union nat64_v6 none;
-
-	return same_v6(v6, &none);
-}
-
 static int write_entry(const struct loaded *maps, __u32 index, const struct nat64_mapping *to)
 {
 	return bpf_map_update_elem(maps->mappings, &index, to, BPF_F_LOCK) ? -errno : 0;
@@ -165,7 +152,7 @@ int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping
 {
 	int err = write_entry(maps, index, to);
 
-	if (err || is_none(&to->v6))
+	if (err || v6_is_none(&to->v6))
 		return err;
 	return bpf_map_update_elem(maps->by_v6, &to->v6, &index, BPF_ANY) ? -errno : 0;
 }
@@ -242,7 +229,7 @@ static bool is_dynamic(const struct nat64_mapping *m)
 
 static bool keeps_owner(const struct edit *e)
 {
-	return same_v6(&e->was, &e->to.v6);
+	return v6_same(&e->was, &e->to.v6);
 }
 
 /* What the program is to do for an edit, in the end. */
@@ -264,7 +251,7 @@ static int disown(const struct loaded *maps, const struct edit *e)
 {
 	__u32 index;
 
-	if (is_none(&e->was) || keeps_owner(e) || is_dynamic(&e->to))
+	if (v6_is_none(&e->was) || keeps_owner(e) || is_dynamic(&e->to))
 		return 0;
 	if (bpf_map_lookup_elem(maps->by_v6, &e->was, &index) || index != e->index)
 		return errno == ENOENT || index != e->index ? 0 : -errno;
@@ -403,10 +390,10 @@ static void tell(const struct loaded *maps, const struct nat64_config *cfg, cons
 
 		if (!edit->made || keeps_owner(edit))
 			continue;
-		if (!is_none(&edit->was))
+		if (!v6_is_none(&edit->was))
 			tells_add(&tells, NAT64_EVENT_REMOVED, v4, &edit->was, false,
 				  edit->why ? edit->why : "another host has its address");
-		if (!is_none(&edit->to.v6))
+		if (!v6_is_none(&edit->to.v6))
 			tells_add(&tells, NAT64_EVENT_CREATED, v4, &edit->to.v6, edit->to.tick == NAT64_STATIC, "");
 	}
 	tells_send(&tells, maps);

@@ -67,19 +67,15 @@ void statics_free(struct statics *s)
 static int by_v4(const void *a, const void *b)
 {
 	const struct static_mapping *x = a, *y = b;
-	__u32 m = be32_to(x->v4.addr), n = be32_to(y->v4.addr);
 
-	if (m != n)
-		return m < n ? -1 : 1;
-	return (int)x->v4.len - (int)y->v4.len;
+	return prefix4_order(&x->v4, &y->v4);
 }
 
 static int by_v6(const void *a, const void *b)
 {
 	const struct static_mapping *x = a, *y = b;
-	int order = memcmp(&x->v6.addr, &y->v6.addr, sizeof(x->v6.addr));
 
-	return order ? order : (int)x->v6.len - (int)y->v6.len;
+	return prefix6_order(&x->v6, &y->v6);
 }
 
 /* Sorts, and finds neighbours that are the same to the comparison. */

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* status.c - what is loaded, and what it does: one gatherer, and printers for text and JSON, and for metrics */
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -68,10 +67,7 @@ static int get_allowed(int map, struct status *s)
 
 static int by_address(const void *a, const void *b)
 {
-	const struct prefix6 *x = a, *y = b;
-	int order = memcmp(&x->addr, &y->addr, sizeof(x->addr));
-
-	return order ? order : (int)x->len - (int)y->len;
+	return prefix6_order(a, b);
 }
 
 static int get_stats(const struct loaded *maps, int cpus, struct nat64_stats *sum)

@@ -3,7 +3,6 @@
  * linux/bpf.h from Linux 6.6 on */
 #include <errno.h>
 #include <linux/bpf.h>
-#include <stdio.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* trace.c - what becomes of packets, a line each */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "clock.h"
 #include "names.h"
 #include "trace.h"
@@ -12,13 +8,6 @@
 static struct prefix_text host_text(const struct nat64_trace *t, bool v6)
 {
 	return v6 ? text6((struct prefix6){ t->host6, 128 }) : text4((struct prefix4){ t->host4, 32 });
-}
-
-static bool is_known6(const struct nat64_trace *t)
-{
-	static const union nat64_v6 none;
-
-	return memcmp(&t->host6, &none, sizeof(none));
 }
 
 static void print_port(struct out *o, const char *key, const struct view *v, __u16 port)
@@ -90,7 +79,7 @@ static unsigned int count_pieces(const struct nat64_trace *t, const struct view 
 /* The mapping that the packet is about, as far as there is one or was one */
 static void print_host(struct out *o, const struct nat64_trace *t)
 {
-	bool known6 = is_known6(t), dropped = t->verdict != NAT64_PASS;
+	bool known6 = !v6_is_none(&t->host6), dropped = t->verdict != NAT64_PASS;
 
 	out_object(o, "host");
 	if (known6)
