@@ -178,6 +178,10 @@ static int kind_check(const struct link *link, struct reason *why)
 		return reason(why, -EOPNOTSUPP, "is a tunnel for IPv4: no IPv6 hosts are behind it");
 	if (!strcmp(link->kind, "vrf"))
 		return reason(why, -EOPNOTSUPP, "is a VRF, whose packets are those of its ports");
+	if (!strcmp(link->kind, "ipvlan"))
+		return reason(why, -EOPNOTSUPP, "is an ipvlan, which gets no packets but those for its own addresses");
+	if (!strcmp(link->kind, "macvtap") || !strcmp(link->kind, "ipvtap"))
+		return reason(why, -EOPNOTSUPP, "is a %s, whose packets are for a program and no stack", link->kind);
 	if (!link->own && (!strcmp(link->kind, "dummy") || !strcmp(link->kind, "ifb")))
 		return reason(why, -EOPNOTSUPP,
 			      "has nothing behind it (for a device that packets are routed to: --device)");
