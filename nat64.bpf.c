@@ -31,6 +31,7 @@
 
 const volatile struct nat64_config cfg;
 
+#include "headers/base.h"
 #include "headers/verdict.h"
 #include "headers/kernel.h"
 #include "headers/csum.h"

@@ -35,12 +35,7 @@ struct answers {
 };
 
 /* One of each CPU for IPv6, [0], and IPv4, [1]: a flood on one side leaves the other its answers. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct answers);
-} answers SEC(".maps");
+PER_CPU(answers, struct answers, 2);
 
 /* Is there a token for `source`, a hash? Taken from the buckets only if `take`, when an answer is certain. */
 static __always_inline bool may_answer(__u32 family, __u32 source, bool take)
@@ -80,8 +75,8 @@ static __always_inline __u32 hash_of_v6(const union nat64_v6 *a)
  * we cut twice). BACK_AND_FORTH is more than any headers of a local sender, and less than what any MTU lets be. */
 static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 header)
 {
-	__u32 zero = 0, l3 = l3_off(), more = header + sizeof(struct icmp), len = pkt_bounded(quote, SCRATCH);
-	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 l3 = l3_off(), more = header + sizeof(struct icmp), len = pkt_bounded(quote, SCRATCH);
+	__u8 *b = only_value(&scratch);
 
 	if (!b || bpf_skb_load_bytes(skb, l3, b, len))
 		return NAT64_DROP_TRUNCATED;

@@ -37,12 +37,7 @@ struct super {
 	__u32 len;     /* and length */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct super);
-} super SEC(".maps");
+PER_CPU(super, struct super, 1);
 
 /* Writes a word of the IPv4 header at `l3`, and what that makes of its checksum. */
 static __always_inline int put_word4(struct __sk_buff *skb, __u32 l3, __u32 at, __be16 old, __be16 new)
@@ -96,8 +91,8 @@ static __always_inline int put_transport(struct __sk_buff *skb, const struct sup
 /* Moves `len` bytes forward. A global function, see range_sum. */
 __noinline int move_bytes(struct __sk_buff *skb, __u32 to, __u32 from, __u32 len)
 {
-	__u32 zero = 0, i;
-	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 i;
+	__u8 *b = only_value(&scratch);
 
 	if (!b)
 		return NAT64_DROP_NO_MEMORY;
@@ -118,8 +113,8 @@ __noinline int move_bytes(struct __sk_buff *skb, __u32 to, __u32 from, __u32 len
 /* Makes the packet the segment that `super` tells of, and something behind it. */
 __noinline int take_segment(struct __sk_buff *skb)
 {
-	__u32 zero = 0, end;
-	struct super *s = bpf_map_lookup_elem(&super, &zero);
+	__u32 end;
+	struct super *s = only_value(&super);
 	__be16 len;
 
 	if (!s)
@@ -187,8 +182,8 @@ static __always_inline int forget_segments(struct __sk_buff *skb)
 
 __noinline int take_apart(struct __sk_buff *skb)
 {
-	__u32 zero = 0, mark = skb->mark, i;
-	struct super *s = bpf_map_lookup_elem(&super, &zero);
+	__u32 mark = skb->mark, i;
+	struct super *s = only_value(&super);
 	struct pkt *p = handed_over();
 
 	if (!s || !p)
@@ -218,19 +213,17 @@ __noinline int take_apart(struct __sk_buff *skb)
 /* Is this the nested run for a clone? The mark alone may be somebody else's. */
 static __always_inline bool is_clone(const struct __sk_buff *skb)
 {
-	__u32 zero = 0;
 	struct super *s;
 
 	if (skb->mark != SEGMENT_MARK)
 		return false;
-	s = bpf_map_lookup_elem(&super, &zero);
+	s = only_value(&super);
 	return s && s->waiting;
 }
 
 static __always_inline int take_clone(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
-	struct super *s = bpf_map_lookup_elem(&super, &zero);
+	struct super *s = only_value(&super);
 	int verdict;
 
 	if (!s)

@@ -30,9 +30,7 @@ struct {
 
 static __always_inline struct nat64_listen *listeners(void)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&listen, &zero);
+	return only_value(&listen);
 }
 
 /* May there be a listener? The one test that packets and events pay for while there is none. */

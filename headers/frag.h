@@ -21,12 +21,7 @@ struct piece {
 	struct hop hop;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct piece);
-} piece SEC(".maps");
+PER_CPU(piece, struct piece, 1);
 
 /* Which checksum of a packet that has its IPv6 and fragment headers is yet to be finished, `*there` if any is. */
 static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pkt *p, struct unfinished *u, bool *there)
@@ -50,8 +45,8 @@ static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pk
  * before it cuts, so we cut twice.) What was cut off is put back. */
 static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u32 zero = 0, saved_at = l3_off() + IP6_HEADER, n;
-	__u8 *saved = bpf_map_lookup_elem(&scratch, &zero); /* the stack is full */
+	__u32 saved_at = l3_off() + IP6_HEADER, n;
+	__u8 *saved = only_value(&scratch); /* the stack is full */
 	struct unfinished u = {};
 	bool there = false;
 	__u16 sum;
@@ -103,8 +98,7 @@ static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bo
 /* The nested run for a clone. Such a packet is counted already. */
 static __always_inline int send_piece(struct __sk_buff *skb)
 {
-	__u32 zero = 0;
-	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
+	struct piece *c = only_value(&piece);
 	int verdict;
 	__s8 act;
 
@@ -124,8 +118,8 @@ static __always_inline int send_piece(struct __sk_buff *skb)
 /* Sends `skb` in pieces with p->cut bytes of payload, all but the last, which `skb` becomes. Its checksum is finished. */
 static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, struct hop *hop)
 {
-	__u32 zero = 0, mark = skb->mark, size = p->cut, off = 0, i;
-	struct piece *c = bpf_map_lookup_elem(&piece, &zero);
+	__u32 mark = skb->mark, size = p->cut, off = 0, i;
+	struct piece *c = only_value(&piece);
 
 	if (!c)
 		return NAT64_DROP_NO_MEMORY;
@@ -150,8 +144,7 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, struct hop
 __noinline int send_with_care(struct __sk_buff *skb)
 {
 	struct pkt *p = handed_over();
-	__u32 zero = 0;
-	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
+	struct sending *s = only_value(&sending);
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;

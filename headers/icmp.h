@@ -44,12 +44,7 @@ struct icmp_work {
 	struct iphdr outer, inner; /* 6→4 */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct icmp_work);
-} icmp_work SEC(".maps");
+PER_CPU(icmp_work, struct icmp_work, 1);
 
 /* MTU that a Packet Too Big or Fragmentation Needed reports. */
 static __always_inline __u32 mtu64(__u32 mtu, bool frag_header)
@@ -368,13 +363,13 @@ static __always_inline int cut_out(struct __sk_buff *skb, struct quote *n, __u32
  * new form. */
 static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
 {
-	__u32 quoted_end = n->at + n->old_header + n->keep, extensions = n->at + n->len, zero = 0, len;
+	__u32 quoted_end = n->at + n->old_header + n->keep, extensions = n->at + n->len, len;
 	__u8 *b;
 
 	TRY(cut_out(skb, n, quoted_end, extensions - quoted_end));
 	TRY(cut_out(skb, n, extensions + n->keep_extensions, n->extensions - n->keep_extensions));
 	if (n->keep_extensions) {
-		b = bpf_map_lookup_elem(&scratch, &zero);
+		b = only_value(&scratch);
 		len = pkt_bounded(n->keep_extensions, SCRATCH);
 		if (!b || bpf_skb_load_bytes(skb, extensions, b, len))
 			return NAT64_DROP_TRUNCATED;
@@ -387,8 +382,8 @@ static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
 /* Puts padding and extensions behind the packet. */
 static __always_inline int put_extensions(struct __sk_buff *skb, const struct quote *n)
 {
-	__u32 zero = 0, at = skb->len + n->pad, len = pkt_bounded(n->keep_extensions, SCRATCH);
-	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 at = skb->len + n->pad, len = pkt_bounded(n->keep_extensions, SCRATCH);
+	__u8 *b = only_value(&scratch);
 
 	if (!b || bpf_skb_change_tail(skb, at + len, 0))
 		return NAT64_DROP_NO_MEMORY;

@@ -85,18 +85,11 @@ static __always_inline void pkt_begin(struct pkt *p)
 }
 
 /* A packet's facts on their way to a global function, see live_mapping. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct pkt);
-} handed SEC(".maps");
+PER_CPU(handed, struct pkt, 1);
 
 static __always_inline struct pkt *handed_over(void)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&handed, &zero);
+	return only_value(&handed);
 }
 
 /* Calls the global function `stage` for packet `p`. */

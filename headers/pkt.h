@@ -137,20 +137,15 @@ static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
 #define SCRATCH 2048
 
 /* Room for a piece of a packet, and 3 bytes to round it up. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u8[SCRATCH + 4]);
-} scratch SEC(".maps");
+PER_CPU(scratch, __u8[SCRATCH + 4], 1);
 
 /* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
  * global function, so that the verifier walks the loop once and not for every caller; such a function takes nothing
  * but the context and numbers before 5.12. */
 __noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
 {
-	__u32 zero = 0, i;
-	__u8 *b = bpf_map_lookup_elem(&scratch, &zero);
+	__u32 i;
+	__u8 *b = only_value(&scratch);
 	csum_t sum = 0;
 
 	if (!b)

@@ -8,12 +8,7 @@
 
 #include "l4.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct nat64_trace);
-} tracing SEC(".maps");
+PER_CPU(tracing, struct nat64_trace, 1);
 
 /* What has run out counts until trace_in() has seen it. */
 static __always_inline bool is_traced(void)
@@ -25,9 +20,7 @@ static __always_inline bool is_traced(void)
 
 static __always_inline struct nat64_trace *traced(void)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&tracing, &zero);
+	return only_value(&tracing);
 }
 
 /* The beginning of the packet from the IP header on, `max` bytes at most; returns how many. */

@@ -72,8 +72,7 @@ static __always_inline csum_t csum_header6(const struct header6 *h, bool frag)
 __noinline int icmp_error46(struct __sk_buff *skb)
 {
 	struct pkt *p = handed_over();
-	__u32 zero = 0;
-	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
+	struct icmp_work *w = only_value(&icmp_work);
 	struct header6 *h;
 	struct icmp *old;
 	struct pkt *q;

@@ -45,17 +45,12 @@ static __always_inline __u32 wire_length64(struct __sk_buff *skb, const struct p
 	return IP4_HEADER + payload_off(skb, p, p->l4_off) - p->l4_off + skb->gso_size;
 }
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} ident SEC(".maps");
+PER_CPU(ident, __u32, 1);
 
 /* An identification that this CPU has not given to the last 65535 packets, and that does not tell how many there were. */
 static __always_inline __be16 new_ident(void)
 {
-	__u32 zero = 0, *i = bpf_map_lookup_elem(&ident, &zero);
+	__u32 *i = only_value(&ident);
 
 	if (!i)
 		return 0;
@@ -108,9 +103,8 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 __noinline int icmp_error64(struct __sk_buff *skb)
 {
 	struct pkt *p = handed_over();
-	__u32 zero = 0;
 	__u32 length;
-	struct icmp_work *w = bpf_map_lookup_elem(&icmp_work, &zero);
+	struct icmp_work *w = only_value(&icmp_work);
 	struct icmp *old;
 	struct pkt *q;
 	struct quote *n;
