@@ -68,11 +68,8 @@ static __always_inline __u32 hash_of_v6(const union nat64_v6 *a)
 }
 
 /* Makes the packet, whose IP header has `header` bytes, the frame of its answer: `quote` bytes of it behind room for as
- * long a header and that of ICMP.
- *
- * A checksum that was left to the network card must be forgotten, or the card would write it into the middle of the
- * answer. The kernel forgets it when the place where the sum starts is cut off (before 6.4 it looks before it cuts, so
- * we cut twice). BACK_AND_FORTH is more than any headers of a local sender, and less than what any MTU lets be. */
+ * long a header and that of ICMP. A checksum that was left to the network card is forgotten, or the card would write it into
+ * the middle of the answer. BACK_AND_FORTH is more than any headers of a local sender, and less than what any MTU lets be. */
 static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 header)
 {
 	__u32 l3 = l3_off(), more = header + sizeof(struct icmp), len = pkt_bounded(quote, SCRATCH);
@@ -82,12 +79,10 @@ static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 h
 		return NAT64_DROP_TRUNCATED;
 	if (bpf_skb_change_tail(skb, l3 + header + BACK_AND_FORTH, 0))
 		return NAT64_DROP_NO_MEMORY;
-	TRY(pkt_adjust(skb, -(BACK_AND_FORTH - 8)));
-	TRY(pkt_adjust(skb, -8));
-	TRY(pkt_adjust(skb, BACK_AND_FORTH));
+	TRY(forget_csum(skb, BACK_AND_FORTH));
 	if (bpf_skb_change_tail(skb, l3 + more + len, 0))
 		return NAT64_DROP_NO_MEMORY;
-	return bpf_skb_store_bytes(skb, l3 + more, b, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
+	return pkt_store(skb, l3 + more, b, len);
 }
 
 /* Writes the ICMP header at `at`, with its checksum over `len` bytes from there on and `pseudo`. */

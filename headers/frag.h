@@ -40,9 +40,7 @@ static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pk
 #endif
 }
 
-/* Completes a checksum that was left to the network card, which would compute it for each piece. There is no helper
- * to say that it is done: but the kernel says so when the place where the sum starts is cut off. (Before 6.4 it looks
- * before it cuts, so we cut twice.) What was cut off is put back. */
+/* Completes a checksum that was left to the network card, which would compute it for each piece. */
 static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 {
 	__u32 saved_at = l3_off() + IP6_HEADER, n;
@@ -66,12 +64,10 @@ static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 	if (!sum && u.at - u.start == 6) /* of UDP: see zero_is_none */
 		sum = 0xffff;
 	TRY(pkt_store(skb, u.at, &sum, 2));
-	n = pkt_bounded((u.start & ~7U) + 8, SCRATCH / 2);
-	TRY(pkt_load(skb, saved_at, saved, n + 8));
-	TRY(pkt_adjust(skb, -(__s32)n));
-	TRY(pkt_adjust(skb, -8));
-	TRY(pkt_adjust(skb, n + 8));
-	return pkt_store(skb, saved_at, saved, n + 8);
+	n = pkt_bounded((u.start & ~7U) + 8, SCRATCH / 2) + 8;
+	TRY(pkt_load(skb, saved_at, saved, n));
+	TRY(forget_csum(skb, n));
+	return pkt_store(skb, saved_at, saved, n);
 }
 
 /* Leaves `len` bytes of the payload, from `off` on. First the end, then the beginning: what is at the beginning

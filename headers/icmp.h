@@ -42,6 +42,7 @@ struct icmp_work {
 	struct pkt q;
 	struct header6 h;	   /* 4→6 */
 	struct iphdr outer, inner; /* 6→4 */
+	__u8 extensions[SCRATCH];  /* which wait here until the packet has its new form */
 };
 
 PER_CPU(icmp_work, struct icmp_work, 1);
@@ -359,20 +360,17 @@ static __always_inline int cut_out(struct __sk_buff *skb, struct quote *n, __u32
 	return NAT64_PASS;
 }
 
-/* Cuts the packet after what is kept of the quoted one. Extensions that stay wait in `scratch` until the packet has its
- * new form. */
-static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
+/* Cuts the packet after what is kept of the quoted one, and saves the extensions that stay. */
+static __always_inline int cut_tail(struct __sk_buff *skb, struct icmp_work *w)
 {
+	struct quote *n = &w->n;
 	__u32 quoted_end = n->at + n->old_header + n->keep, extensions = n->at + n->len, len;
-	__u8 *b;
 
 	TRY(cut_out(skb, n, quoted_end, extensions - quoted_end));
 	TRY(cut_out(skb, n, extensions + n->keep_extensions, n->extensions - n->keep_extensions));
 	if (n->keep_extensions) {
-		b = only_value(&scratch);
 		len = pkt_bounded(n->keep_extensions, SCRATCH);
-		if (!b || bpf_skb_load_bytes(skb, extensions, b, len))
-			return NAT64_DROP_TRUNCATED;
+		TRY(pkt_load(skb, extensions, w->extensions, len));
 	}
 	if (quoted_end < skb->len && bpf_skb_change_tail(skb, quoted_end, 0))
 		return NAT64_DROP_NO_MEMORY;
@@ -380,14 +378,13 @@ static __always_inline int cut_tail(struct __sk_buff *skb, struct quote *n)
 }
 
 /* Puts padding and extensions behind the packet. */
-static __always_inline int put_extensions(struct __sk_buff *skb, const struct quote *n)
+static __always_inline int put_extensions(struct __sk_buff *skb, const struct icmp_work *w)
 {
-	__u32 at = skb->len + n->pad, len = pkt_bounded(n->keep_extensions, SCRATCH);
-	__u8 *b = only_value(&scratch);
+	__u32 at = skb->len + w->n.pad, len = pkt_bounded(w->n.keep_extensions, SCRATCH);
 
-	if (!b || bpf_skb_change_tail(skb, at + len, 0))
+	if (bpf_skb_change_tail(skb, at + len, 0))
 		return NAT64_DROP_NO_MEMORY;
-	return bpf_skb_store_bytes(skb, at, b, len, BPF_F_RECOMPUTE_CSUM) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
+	return pkt_store(skb, at, w->extensions, len);
 }
 
 /* Writes the ICMP header and what is quoted of a changed transport header. The quoted IP header is the caller's. */

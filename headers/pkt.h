@@ -128,6 +128,16 @@ static __always_inline int pkt_adjust(struct __sk_buff *skb, __s32 n)
 										       : NAT64_PASS;
 }
 
+/* Makes the kernel forget a checksum that it has left to the network card, and which starts within `n` bytes behind the fixed
+ * IP header; what is in these bytes is lost. There is no helper for it, but the kernel does so when the place where the sum
+ * starts is cut off: before 6.4 it looks before it cuts, so we cut twice. */
+static __always_inline int forget_csum(struct __sk_buff *skb, __u32 n)
+{
+	TRY(pkt_adjust(skb, -(__s32)(n - 8)));
+	TRY(pkt_adjust(skb, -8));
+	return pkt_adjust(skb, n);
+}
+
 /* Cuts off what is behind the first `len` bytes. False: it stays, for the kernel does not cut packets of tunnels for us. */
 static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
 {
@@ -136,7 +146,8 @@ static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
 
 #define SCRATCH 2048
 
-/* Room for a piece of a packet, and 3 bytes to round it up. */
+/* Room for a piece of a packet, and 3 bytes to round it up. It is a function's own only until it returns or calls another
+ * one that uses it: range_sum, move_bytes, make_room, finish_csum. */
 PER_CPU(scratch, __u8[SCRATCH + 4], 1);
 
 /* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A

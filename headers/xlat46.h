@@ -122,14 +122,14 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 		   csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
 	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum);
 	n->icmp.check = old->check;
-	TRY(cut_tail(skb, n));
+	TRY(cut_tail(skb, w));
 
 	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len, false));
 	TRY(put_header46(skb, l3_off() + IP6_HEADER + sizeof(struct icmp), h, q->frag));
 	TRY(put_icmp(skb, n, l3_off() + IP6_HEADER));
 	header46(p, h);
 	TRY(put_header46(skb, l3_off(), h, false));
-	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
+	return n->keep_extensions ? put_extensions(skb, w) : NAT64_PASS;
 }
 
 /* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody

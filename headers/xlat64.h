@@ -153,7 +153,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
 					    csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
 	n->icmp.check = old->check;
-	TRY(cut_tail(skb, n));
+	TRY(cut_tail(skb, w));
 
 	header64(q, IP4_HEADER + q->l4_len, &w->inner);
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
@@ -161,7 +161,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	TRY(replace64(skb, &w->outer, p->ext_len + n->old_header - IP4_HEADER, true, false));
 	TRY(put_icmp(skb, n, l3_off() + IP4_HEADER));
 	TRY(pkt_store(skb, l3_off() + IP4_HEADER + sizeof(struct icmp), &w->inner, sizeof(w->inner)));
-	return n->keep_extensions ? put_extensions(skb, n) : NAT64_PASS;
+	return n->keep_extensions ? put_extensions(skb, w) : NAT64_PASS;
 }
 
 /* All about an IPv6 packet whose destination is inside the NAT64 prefix, up to both addresses and what the kernel has put
