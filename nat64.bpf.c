@@ -84,7 +84,7 @@ static __always_inline int translate_and_send64(struct __sk_buff *skb, struct pk
 {
 	TRY(bind64(skb, p, h));
 	if (p->offloads & APART)
-		return hand_over(skb, p, take_apart);
+		return run_stage(skb, p, take_apart);
 	TRY(translate64(skb, p));
 	p->act = pass_on64(skb, p);
 	return NAT64_PASS;
@@ -117,7 +117,7 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 
 	TRY(bind46(skb, p, h, &hop));
 	if (p->offloads & APART)
-		return hand_over(skb, p, take_apart);
+		return run_stage(skb, p, take_apart);
 	TRY(translate46(skb, p));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
 	mac = known_hop(hop);
@@ -126,8 +126,8 @@ static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pk
 	if (!p->cut && !has_ipsec_policy(skb) && cut_tail6(skb, p) &&
 	    (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
 		return NAT64_PASS;
-	TRY(hand_over(skb, p, find_way));
-	return hand_over(skb, p, send_with_care);
+	TRY(run_stage(skb, p, find_way));
+	return run_stage(skb, p, send_with_care);
 }
 
 /* IPv6 on its way out: a piece of a packet that has been cut, or, on a device of our own, what is routed to the NAT64

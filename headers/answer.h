@@ -128,7 +128,7 @@ static __always_inline bool no_answer4(struct __sk_buff *skb, const struct iphdr
  * `error`: ICMP_ERROR(). What the program returns then. */
 __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 {
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 	const struct ipv6hdr *h = pkt_at(skb, l3_off(), sizeof(*h));
 	struct icmp icmp = { .type = error >> 8, .code = error };
 	__u32 source, quote, len;

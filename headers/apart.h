@@ -184,7 +184,7 @@ __noinline int take_apart(struct __sk_buff *skb)
 {
 	__u32 mark = skb->mark, i;
 	struct super *s = only_value(&super);
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 
 	if (!s || !p)
 		return NAT64_DROP_NO_MEMORY;

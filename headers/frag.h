@@ -139,7 +139,7 @@ static __noinline int cut(struct __sk_buff *skb, const struct pkt *p, struct hop
 /* Sends a packet on the way that find_way() found, in pieces if it is to be cut. */
 __noinline int send_with_care(struct __sk_buff *skb)
 {
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 	struct sending *s = only_value(&sending);
 
 	if (!p || !s)

@@ -189,7 +189,7 @@ static __always_inline bool cut_tail6(struct __sk_buff *skb, const struct pkt *p
 /* Looks up the way of a packet whose next hop is not known: what is found is in `sending`. */
 __noinline int find_way(struct __sk_buff *skb)
 {
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 	__u32 zero = 0;
 	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
 

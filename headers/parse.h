@@ -28,18 +28,18 @@ struct icmp {
  *	struct pkt                      .frag_off (bytes), .more, .frag (a fragment), .df
  */
 struct pkt {
-	__u32 l4_off; /* transport header, from skb->data */
-	__u32 l4_len; /* its length with all that follows, bytes */
-	__u32 ip_len; /* the whole IP packet */
-	__u32 id;     /* identification, host byte order */
-	__u32 rest;   /* if it is dropped: pointer or MTU that the ICMP error about it has */
-	__u16 wire;   /* 6→4: the IPv4 packets that it will be on the wire: that of a segment, if it is many in one */
-	__u16 ext_len;	  /* extension headers (with the fragment header) or IPv4 options, bytes */
-	__u16 frag_off;	  /* bytes */
-	__u16 cut;	  /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
-	__u16 icmp_type;  /* if it is ICMP */
-	__s8 act;	  /* what the program returns for it unless it is dropped */
-	__u8 offloads;	  /* enum offload */
+	__u32 l4_off;	 /* transport header, from skb->data */
+	__u32 l4_len;	 /* its length with all that follows, bytes */
+	__u32 ip_len;	 /* the whole IP packet */
+	__u32 id;	 /* identification, host byte order */
+	__u32 rest;	 /* if it is dropped: pointer or MTU that the ICMP error about it has */
+	__u16 wire;	 /* 6→4: the length of the IPv4 packet; of a super-packet (GSO): of each that it is sent as */
+	__u16 ext_len;	 /* extension headers (with the fragment header) or IPv4 options, bytes */
+	__u16 frag_off;	 /* bytes */
+	__u16 cut;	 /* 4→6: to be cut into pieces with so many bytes of payload; 0: not */
+	__u16 icmp_type; /* if it is ICMP */
+	__s8 act;	 /* what the program returns for it unless it is dropped */
+	__u8 offloads;	 /* enum offload */
 	__u8 frag_header; /* 1: IPv6 fragment header present (perhaps of an atomic fragment) */
 	__u8 frag;	  /* 1: part of a packet */
 	__u8 more;	  /* 1: not the last part */
@@ -73,8 +73,8 @@ struct header6 {
 	struct frag_header frag;
 };
 
-/* What may be read, or handed over, of a packet that has not been parsed to its end. All of it: kernels before 6.3 do not
- * allow reads of stack that was not written. */
+/* What may be read, or copied for a stage, of a packet that has not been parsed to its end. All of it: kernels before 6.3 do
+ * not allow reads of stack that was not written. */
 static __always_inline void pkt_begin(struct pkt *p)
 {
 	p->ip_len = p->id = p->rest = 0;
@@ -84,28 +84,35 @@ static __always_inline void pkt_begin(struct pkt *p)
 	p->saddr4 = p->daddr4 = 0;
 }
 
-/* A packet's facts on their way to a global function, see live_mapping. */
-PER_CPU(handed, struct pkt, 1);
+/* The facts of the packet that a stage works on, if that is a global function: these take the context and numbers only, see
+ * live_mapping. */
+PER_CPU(staged, struct pkt, 1);
 
-static __always_inline struct pkt *handed_over(void)
+static __always_inline struct pkt *stage_pkt(void)
 {
-	return only_value(&handed);
+	return only_value(&staged);
 }
 
-/* Calls the global function `stage` for packet `p`. */
-static __always_inline int hand_over(struct __sk_buff *skb, struct pkt *p, int (*stage)(struct __sk_buff *skb))
+/* What a stage may have changed */
+static __always_inline void take_back(struct pkt *p, const struct pkt *from_stage)
 {
-	struct pkt *h = handed_over();
+	p->rest = from_stage->rest;
+	p->cut = from_stage->cut;
+	p->l4_len = from_stage->l4_len;
+	p->act = from_stage->act;
+}
+
+/* Runs the global function `stage` for packet `p`. */
+static __always_inline int run_stage(struct __sk_buff *skb, struct pkt *p, int (*stage)(struct __sk_buff *skb))
+{
+	struct pkt *s = stage_pkt();
 	int verdict;
 
-	if (!h)
+	if (!s)
 		return NAT64_DROP_NO_MEMORY;
-	*h = *p;
+	*s = *p;
 	verdict = stage(skb);
-	p->rest = h->rest;
-	p->cut = h->cut;
-	p->l4_len = h->l4_len;
-	p->act = h->act;
+	take_back(p, s);
 	return verdict;
 }
 

@@ -71,7 +71,7 @@ static __always_inline csum_t csum_header6(const struct header6 *h, bool frag)
 /* An ICMP error and the packet that it quotes, sections 4.2 and 4.3. */
 __noinline int icmp_error46(struct __sk_buff *skb)
 {
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 	struct icmp_work *w = only_value(&icmp_work);
 	struct header6 *h;
 	struct icmp *old;
@@ -188,7 +188,7 @@ static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p)
 	struct header6 new;
 
 	if (p->icmp_error)
-		return hand_over(skb, p, icmp_error46);
+		return run_stage(skb, p, icmp_error46);
 	TRY(transport46(skb, p));
 	TRY(plan_cut(skb, p));
 	header46(p, &new);

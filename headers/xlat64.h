@@ -37,7 +37,7 @@ static __always_inline int source64(struct __sk_buff *skb, struct pkt *p)
 	return verdict;
 }
 
-/* The length of the IPv4 packets that this one will be on the wire: that of a segment, if it is many in one. */
+/* The length of the IPv4 packet; of a super-packet (GSO), that of each packet that it will be sent as. */
 static __always_inline __u32 wire_length64(struct __sk_buff *skb, const struct pkt *p)
 {
 	if (!skb->gso_size || p->proto == IPPROTO_SCTP_) /* whose segments may have any size */
@@ -102,7 +102,7 @@ static __always_inline int replace64(struct __sk_buff *skb, const struct iphdr *
 /* An ICMPv6 error and the packet that it quotes, sections 5.2 and 5.3. */
 __noinline int icmp_error64(struct __sk_buff *skb)
 {
-	struct pkt *p = handed_over();
+	struct pkt *p = stage_pkt();
 	__u32 length;
 	struct icmp_work *w = only_value(&icmp_work);
 	struct icmp *old;
@@ -185,7 +185,7 @@ static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p)
 	struct iphdr new;
 
 	if (p->icmp_error)
-		return hand_over(skb, p, icmp_error64);
+		return run_stage(skb, p, icmp_error64);
 	p->wire = wire_length64(skb, p);
 	TRY(transport64(skb, p));
 	header64(p, p->wire, &new);
