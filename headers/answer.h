@@ -18,6 +18,8 @@
 
 #define ICMP4_ERROR_MAX	 576  /* whole IPv4 packet, RFC 1812 section 4.3.2.3 */
 #define ICMP6_ERROR_MAX	 1280 /* whole IPv6 packet, RFC 4443 section 2.4 (c) */
+#define ICMP4_QUOTE_MAX	 (ICMP4_ERROR_MAX - IP4_HEADER - sizeof(struct icmp))
+#define ICMP6_QUOTE_MAX	 (ICMP6_ERROR_MAX - IP6_HEADER - sizeof(struct icmp))
 #define ANSWER_TTL	 64
 #define ANSWER_MARK	 0x6e363461 /* skb->mark of an error of our own that comes back to be translated */
 #define BACK_AND_FORTH	 504
@@ -85,11 +87,15 @@ static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 h
 	return pkt_store(skb, l3 + more, b, len);
 }
 
-/* Writes the ICMP header at `at`, with its checksum over `len` bytes from there on and `pseudo`. */
-static __always_inline int finish_icmp(struct __sk_buff *skb, __u32 at, __u32 len, struct icmp *icmp, csum_t pseudo)
+/* Writes the headers of the answer: `ip`, which has `header` bytes, and `icmp`, with its checksum over `len` bytes from there on
+ * and the sum `pseudo`. */
+static __always_inline int put_headers(struct __sk_buff *skb, const void *ip, __u32 header, struct icmp *icmp,
+				       __u32 len, csum_t pseudo)
 {
+	__u32 at = l3_off() + header;
 	int sum;
 
+	TRY(pkt_store(skb, l3_off(), ip, header));
 	TRY(pkt_store(skb, at, icmp, sizeof(*icmp)));
 	sum = range_sum(skb, at, len);
 	if (sum < 0)
@@ -152,8 +158,7 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	if (no_answer6(skb, p) || !may_answer(0, source, true))
 		return TC_ACT_SHOT;
 
-	len = IP6_HEADER + sizeof(icmp);
-	quote = p->ip_len < ICMP6_ERROR_MAX - len ? p->ip_len : ICMP6_ERROR_MAX - len;
+	quote = p->ip_len < ICMP6_QUOTE_MAX ? p->ip_len : ICMP6_QUOTE_MAX;
 	len = sizeof(icmp) + quote;
 	if (make_room(skb, quote, IP6_HEADER) != NAT64_PASS)
 		return TC_ACT_SHOT;
@@ -165,8 +170,7 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	__builtin_memcpy(&new.daddr, &p->saddr6, sizeof(new.daddr));
 	icmp.rest = bpf_htonl(rest);
 	pseudo = csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len, IPPROTO_ICMPV6);
-	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
-	    finish_icmp(skb, l3_off() + IP6_HEADER, len, &icmp, pseudo) != NAT64_PASS)
+	if (put_headers(skb, &new, sizeof(new), &icmp, len, pseudo) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	if (!was_ipv4 && (cfg.device || has_ipsec_policy(skb)))
 		return arrive_again();
@@ -199,8 +203,7 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	if (h->protocol == IPPROTO_IGMP_ || no_answer4(skb, h) || !may_answer(1, source, true))
 		return TC_ACT_SHOT;
 
-	len = IP4_HEADER + sizeof(icmp);
-	quote = quote < ICMP4_ERROR_MAX - len ? quote : ICMP4_ERROR_MAX - len;
+	quote = quote < ICMP4_QUOTE_MAX ? quote : ICMP4_QUOTE_MAX;
 	len = sizeof(icmp) + quote;
 	if (make_room(skb, quote, IP4_HEADER) != NAT64_PASS)
 		return TC_ACT_SHOT;
@@ -211,8 +214,7 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	new.ttl = ANSWER_TTL;
 	new.protocol = IPPROTO_ICMP;
 	new.check = csum_iphdr(&new);
-	if (pkt_store(skb, l3_off(), &new, sizeof(new)) != NAT64_PASS ||
-	    finish_icmp(skb, l3_off() + IP4_HEADER, len, &icmp, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
+	if (put_headers(skb, &new, sizeof(new), &icmp, len, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	return arrive_again();
 }
