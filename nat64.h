@@ -81,6 +81,8 @@ struct nat64_config {
 	__u64 policy_default; /* the same: of what becomes of packets that there is no policy for (3 bytes) */
 	__u32 epoch_shift;    /* see struct nat64_node */
 	__u8 pad2[4];
+	__u64 reuse_idle; /* in a full pool, one idle for longer may go to another host (jiffies, at most .timeout); 0: as
+			   * .timeout */
 };
 
 /* The next hop of an IPv6 host. */
@@ -294,7 +296,7 @@ struct nat64_listen {
 };
 
 /* What happens to a mapping: a host got an address; has it again, after it was idle for the time-out; lost it to another
- * host, after that; lost it by a command. Or a host got none. X(enumerator, name) */
+ * host, after that or the time of --reuse-idle; lost it by a command. Or a host got none. X(enumerator, name) */
 /* clang-format off */
 #define NAT64_EVENT_KINDS(X) \
 	X(CREATED,	"created") \

@@ -11,10 +11,16 @@
  * A new host gets the first address of those that are free; or else the first of those in use, that of the host which has
  * been silent for the longest, if its time is up. If not, no other's is, and the pool is full.
  *
- * An entry of `mappings` is free (tick 0), live, or expired; then it still is its owner's, until another host needs the
- * address. Whoever takes an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding
- * the new one. Its owner writes .tick of a live entry without the lock: packets take no entry before it has been expired for
- * a second more, by which time such a write is over.
+ * An entry of `mappings` is free (tick 0), or its owner's. It is safe until it has been idle for hold(), which is the
+ * time-out, or what --reuse-idle says; after that it still is its owner's, until another host needs the address. Whoever
+ * takes an entry from an old owner, and nobody else, deletes the old owner's entry of by_v6, before adding the new one.
+ *
+ * The owner writes .tick of an entry that is safe without the lock, and never after another host has taken it: packets
+ * take no entry before it has been idle for a second longer than hold(), by which time such a write is over; and an owner
+ * whose entry was idle for hold() writes under the lock, and only if it still is the owner (revive()). It does not matter
+ * whether hold() is the time-out, and so to people the mapping has expired, or less, as long as both sides go by hold().
+ * They do but for the moment in which a reconfiguration makes it shorter, as long as a packet takes on its way through the
+ * programs from before.
  *
  * Readers of the owner take no lock. Processors (arm64) may show them what is written in another order, and may read in
  * another one than a program does; BPF has no barriers. But all keep the order of what one CPU writes before it releases a
@@ -148,17 +154,23 @@ static __always_inline __be32 v4_at(__u32 index)
 	return cfg.v4_prefix | bpf_htonl(index);
 }
 
-/* Has an entry last seen at `tick` been idle for the time-out and `more`? All in jiffies. `tick` may be a little later
- * than `now`: another CPU read the time after us. */
-static __always_inline bool expired(__u64 tick, __u64 now, __u64 more)
+/* For how long its owner may be silent and be sure of its entry, in jiffies. */
+static __always_inline __u64 hold(void)
 {
-	return (__s64)(now - tick) > (__s64)(cfg.timeout + more);
+	return cfg.reuse_idle ? cfg.reuse_idle : cfg.timeout;
+}
+
+/* Has an entry last seen at `tick` been idle for longer than `time`? All in jiffies. `tick` may be a little later than
+ * `now`: another CPU read the time after us. */
+static __always_inline bool is_idle(__u64 tick, __u64 now, __u64 time)
+{
+	return (__s64)(now - tick) > (__s64)time;
 }
 
 /* May an entry get a new owner? */
 static __always_inline bool is_free(__u64 tick, __u64 now)
 {
-	return !tick || expired(tick, now, cfg.hz);
+	return !tick || is_idle(tick, now, hold() + cfg.hz);
 }
 
 /* Times are compared by their difference: that of a host which was silent for longer than this machine has been up, and
@@ -575,16 +587,16 @@ __noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
 	return 0;
 }
 
-/* Gives the host in `r` its expired mapping back, the entry `m`. */
+/* Gives the host in `r` its mapping back, the entry `m`, which was not safe any more. */
 static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m, struct request *r)
 {
 	__u64 now = bpf_jiffies64(), clock = bpf_ktime_get_boot_ns();
-	bool still, dead = false;
+	bool still, expired = false;
 
 	bpf_spin_lock(&m->lock);
 	still = v6_same(&m->v6, &r->v6) && m->tick != NAT64_TAKEN;
 	if (still) {
-		dead = expired(m->tick, now, 0); /* no other CPU was faster */
+		expired = is_idle(m->tick, now, cfg.timeout); /* no other CPU was faster */
 		r->seen = m->last_seen;
 		m->last_seen = clock;
 		WRITE_ONCE(m->tick, now);
@@ -592,12 +604,12 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 	bpf_spin_unlock(&m->lock);
 	if (still)
 		place_again(m, r->index, now);
-	if (dead)
+	if (expired)
 		tell(skb, NAT64_EVENT_REVIVED);
 	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
-/* The host in `request` has no live mapping: revives the one it had, or makes a new one. A global function: the verifier
+/* The host in `request` has no mapping that is safe: revives the one it had, or makes a new one. A global function: the verifier
  * walks it once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and numbers only, hence
  * `request`. */
 __noinline int live_mapping(struct __sk_buff *skb)
@@ -679,7 +691,7 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 		*v4 = v4_at(index);
 		if (is_fresh(tick, now))
 			return NAT64_PASS;
-		if (tick && !expired(tick, now, 0)) {
+		if (tick && !is_idle(tick, now, hold())) {
 			if (is_before(tick, now)) { /* not static, and not written by another CPU meanwhile */
 				WRITE_ONCE(m->last_seen, bpf_ktime_get_boot_ns());
 				WRITE_ONCE(m->tick, now);

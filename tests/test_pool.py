@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The pool is full only when every address has a live mapping: what is free, or has expired, is found by the first packet
-that needs it, whatever happened to the table before."""
+that needs it, whatever happened to the table before. With --reuse-idle, what has been idle for long enough as well."""
 
 import ipaddress
 import json
+import os
 import random
 import time
 
@@ -11,8 +12,10 @@ import pytest
 
 from bpf import Translator
 from lab import NAT64
-from test_mappings import address, consistent, lists, opened, speak
+from test_mappings import TEMPLATE, address, consistent, hear, is_expired, lists, on_every_cpu, opened, source, speak
+from test_monitor import Listener
 from test_static import statics
+from test_status import mappings, status
 
 
 def test_half_of_the_pool_is_static(net):
@@ -154,3 +157,100 @@ def test_no_free_address_is_overlooked(net, tmp_path):
     t.close()
     gw.loaded.clear()
     gw.nat64('-i', 'eth0', '-u')
+
+
+# --reuse-idle
+
+def saved(tmp_path, idle):
+    """A file for --restore: host n has 10.0.1.n, and has been silent for idle[n] seconds."""
+    rows = [{'v4': f'10.0.1.{n}', 'v6': address(n), 'type': 'dynamic', 'idle': s, 'age': 9000} for n, s in idle.items()]
+    (tmp_path / 'state').write_text(json.dumps({'nat64_mappings': 1, 'mappings': rows}))
+    return tmp_path / 'state'
+
+
+IDLE = {1: 500, 2: 2000, 3: 100, 4: 1000, 5: 0}
+
+
+@pytest.mark.parametrize('later', [False, True])
+def test_a_full_pool_ages(net, tmp_path, later):
+    """A new host gets an address that is free; if there is none, that of the host which has been silent for the longest,
+    if for long enough; if not, none. Also if the option comes while the pool is full."""
+    _, gw, _ = net
+    gw.load(*[] if later else ['--reuse-idle', 300], '--restore', saved(tmp_path, IDLE), v4='10.0.1.0/29')
+    with Translator(gw) as t:
+        assert speak(t, 10) == '10.0.1.6'                           # the free one
+        assert [hear(t, f'10.0.1.{n}') for n in IDLE] == [address(n) for n in IDLE]
+        if later:
+            assert speak(t, 11) is None
+    if later:
+        gw.load('--reuse-idle', 300, v4='10.0.1.0/29')
+    (s,) = status(gw)
+    assert s['reuse_idle'] == 300 and s['mappings']['expired'] == 0
+    with Translator(gw) as t:
+        before = t.drops().get('pool-full', 0)
+        monitor = Listener(gw, '--monitor', '--json')
+        assert [speak(t, n) for n in (11, 12, 13)] == ['10.0.1.2', '10.0.1.4', '10.0.1.1']
+        assert speak(t, 14) is None and t.drops() == {'pool-full': before + 1}
+        assert [hear(t, f'10.0.1.{n}') for n in range(1, 7)] == [address(n) for n in (13, 11, 3, 12, 5, 10)]
+        assert speak(t, 2) is None                                  # who came too late is a new host
+        assert [speak(t, n) for n in (3, 5, 10, 11, 12, 13)] == [f'10.0.1.{n}' for n in (3, 5, 6, 2, 4, 1)]
+        assert sorted(consistent(t)) == sorted(address(n) for n in (3, 5, 10, 11, 12, 13))
+        told = [(e['event'], e.get('v4'), e['v6'], e.get('next')) for e in monitor.stop() if e['event'] != 'pool-exhausted']
+    assert told == [e for new, old, v4 in ((11, 2, 2), (12, 4, 4), (13, 1, 1)) for e in (
+        ('expired', f'10.0.1.{v4}', address(old), address(new)), ('created', f'10.0.1.{v4}', address(new), None))]
+
+
+def test_back_before_its_address_is_needed(net, tmp_path):
+    """A host that was silent for longer than that, and whose address nobody needed, has it for as long again. Its mapping
+    had not expired: nobody is told that it was revived."""
+    _, gw, _ = net
+    with opened(gw, '--reuse-idle', 300, '--restore', saved(tmp_path, {0: 400, 1: 500}), v4='10.0.1.0/31') as t:
+        monitor = Listener(gw, '--monitor', '--json')
+        assert not is_expired(t, '10.0.1.1')
+        assert speak(t, 1) == '10.0.1.1' and lists(t)[1] == [0, 1]
+        assert {m['v4']: m['idle'] // 100 for m in mappings(gw)} == {'10.0.1.0': 4, '10.0.1.1': 0}
+        assert speak(t, 10) == '10.0.1.0' and speak(t, 11) is None and speak(t, 1) == '10.0.1.1'
+        assert [e['event'] for e in monitor.stop()] == ['expired', 'created', 'pool-exhausted']
+        consistent(t)
+
+
+def test_only_what_has_expired_without_the_option(net, tmp_path):
+    """Nor with one that is as long as the time-out."""
+    _, gw, _ = net
+    gw.load('-t', 3000, '--restore', saved(tmp_path, IDLE | {6: 2900}), v4='10.0.1.0/29')
+    for argv in [], ['--reuse-idle', 3000]:
+        gw.load('-t', 3000, *argv, v4='10.0.1.0/29')
+        with Translator(gw) as t:
+            assert speak(t, 10) is None and hear(t, '10.0.1.6') == address(6)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason='needs two CPUs')
+def test_hosts_that_return_while_others_take_their_addresses(net):
+    """Hosts that have been silent for long enough speak on one CPU while new ones come on the other, round after round:
+    who has been served has its address for as long as it was promised, whatever the other CPU did."""
+    _, gw, _ = net
+    with opened(gw, '--reuse-idle', 1, v4='10.0.4.0/22') as t:
+        crowd = list(range(1, 1023))
+        assert None not in [speak(t, n) for n in crowd]
+        kept = taken = quick = 0
+        for round_ in range(1, 5):
+            time.sleep(2.2)
+            new = [10000 * round_ + n for n in range(len(crowd))]
+            packets = {n: TEMPLATE[:8] + ipaddress.IPv6Address(source(n)).packed + TEMPLATE[24:] for n in crowd + new}
+            first, start = min(os.sched_getaffinity(0)), time.monotonic()
+
+            def work(cpu):
+                with gw:
+                    outs = {n: t.to4.run(t.ETH6 + packets[n], t.ifindex) for n in (crowd if cpu == first else new)}
+                return json.dumps({n: str(ipaddress.IPv4Address(out[26:30])) for n, (verdict, out) in outs.items()
+                                   if verdict == 0})
+            served = [(address(int(n)), v4) for text in on_every_cpu(work) for n, v4 in json.loads(text).items()]
+            owners = consistent(t)
+            assert set(t.drops()) <= {'pool-full', 'mapping-busy'} and len(owners) == 1022
+            if time.monotonic() - start < 1:
+                quick += 1
+                assert {v6: owners.get(v6) for v6, _ in served} == dict(served), 'who was served has lost its address'
+            kept += sum(v6 in owners for v6 in map(address, crowd))
+            taken += sum(v6 in owners for v6 in map(address, new))
+            crowd = [n for n in crowd + new if address(n) in owners]
+        assert min(kept, taken, quick) > 0, (kept, taken, quick)

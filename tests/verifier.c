@@ -43,6 +43,7 @@ static struct nat64_config config(__u32 v6_len, bool l3, bool all, bool device)
 		.epoch_shift = 13,
 		.lowest_ipv6_mtu = 1280,
 		.cut_mtu = 1280,
+		.reuse_idle = all ? 300 * 250 : 0,
 		.icmp_src = be32_from(0xc0000008),
 		.icmp_rate = 100,
 		.l3 = l3,

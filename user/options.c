@@ -209,6 +209,9 @@ static int options_check(const struct option_spec *table, const enum given *give
 		return err;
 	if (o->action != ACTION_LOAD)
 		return 0;
+	if (o->reuse_idle > o->timeout)
+		return msg_fail(-EINVAL, "--reuse-idle %u: must not be more than the time-out (-t %u)", o->reuse_idle,
+				o->timeout);
 	if (!o->v4_prefix.len) {
 		if (o->n_allowed)
 			return msg_fail(-EINVAL, "-a %s: there are no IPv4 addresses to give to these hosts (-4)",
@@ -428,10 +431,11 @@ static __u32 ticks_per_second(void)
 
 void options_config(const struct options *o, struct nat64_config *cfg)
 {
-	__u32 hz = ticks_per_second(), shift = 0;
+	__u32 hz = ticks_per_second(), shift = 0, hold = o->reuse_idle ? o->reuse_idle : o->timeout;
 
-	/* A host's place in the list of those in use is right to a hundredth of the time-out, and changes as seldom. */
-	while (shift < 32 && ((__u64)o->timeout * hz) >> (shift + 7))
+	/* A host's place in the list of those in use is right to a hundredth of the time after which it may lose its
+	 * address, and changes as seldom. */
+	while (shift < 32 && ((__u64)hold * hz) >> (shift + 7))
 		shift++;
 	*cfg = (struct nat64_config){
 		.v6_prefix = o->v6_prefix.addr,
@@ -442,7 +446,8 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.timeout = (__u64)o->timeout * hz,
 		.hz = hz,
 		.epoch_shift = shift,
-		.fresh = o->timeout >= 8 ? hz : hz * o->timeout / 8,
+		.fresh = hold >= 8 ? hz : hz * hold / 8,
+		.reuse_idle = (__u64)o->reuse_idle * hz,
 		.lowest_ipv6_mtu = o->lowest_ipv6_mtu,
 		.icmp_src = o->icmp_src,
 		.icmp_rate = o->icmp_rate,

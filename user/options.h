@@ -46,7 +46,8 @@ struct options {
 	struct prefix6 v6_prefix;
 	struct prefix6 *allowed;
 	size_t n_allowed;
-	__u32 timeout; /* seconds */
+	__u32 timeout;	  /* seconds */
+	__u32 reuse_idle; /* seconds; 0: not given */
 	__be32 icmp_src;
 	__u32 lowest_ipv6_mtu;
 	__u32 icmp_rate; /* a second and CPU */

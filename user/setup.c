@@ -601,6 +601,8 @@ static void tell(const struct setup *s)
 	if (s->o->statics.n)
 		msg_info("  static        %zu mappings", s->o->statics.n);
 	msg_info("  time-out      %u s", s->o->timeout);
+	if (s->o->reuse_idle)
+		msg_info("  reuse         if idle for %u s", s->o->reuse_idle);
 	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->wanted.route[ROUTE_POOL].mtu);
 	msg_info("  mappings      %s", s->inherit == INHERIT_NOTHING ? "none yet" : "kept");
 	msg_info("  memory        %llu kB", (programs_memory(s->programs) + 1023) / 1024);

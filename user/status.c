@@ -211,6 +211,10 @@ static void print_config(struct out *o, const struct status *s)
 	out_close(o);
 	out_uint(o, "static_mappings", statics(s) ? "  static mappings   %llu\n" : NULL, statics(s));
 	out_uint(o, "timeout", "  time-out          %llu s\n", cfg->timeout / cfg->hz);
+	if (cfg->reuse_idle)
+		out_uint(o, "reuse_idle", "  reuse, if idle    %llu s\n", cfg->reuse_idle / cfg->hz);
+	else
+		out_null(o, "reuse_idle");
 	out_string(o, "icmp_src", "  ICMP source       %s\n", text4((struct prefix4){ cfg->icmp_src, 32 }).s);
 	out_uint(o, "icmp_rate", "  ICMP rate         %llu/s\n", cfg->icmp_rate);
 	out_uint(o, "lowest_ipv6_mtu", "  lowest IPv6 MTU   %llu\n", cfg->lowest_ipv6_mtu);
