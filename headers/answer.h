@@ -69,8 +69,8 @@ static __always_inline __u32 hash_of_v6(const union nat64_v6 *a)
 	return hash_of((__force __u32)(a->w[0] ^ a->w[1] ^ a->w[2] ^ a->w[3]));
 }
 
-/* Makes the packet, whose IP header has `header` bytes, the frame of its answer: `quote` bytes of it behind room for as
- * long a header and that of ICMP. A checksum that was left to the network card is forgotten, or the card would write it into
+/* Makes the packet, whose IP header has `header` bytes, its answer: the first `quote` bytes of it, behind room for as long
+ * an IP header and one of ICMP. A checksum that was left to the network card is forgotten, or the card would write it into
  * the middle of the answer. BACK_AND_FORTH is more than any headers of a local sender, and less than what any MTU lets be. */
 static __always_inline int make_room(struct __sk_buff *skb, __u32 quote, __u32 header)
 {
@@ -104,8 +104,8 @@ static __always_inline int put_headers(struct __sk_buff *skb, const void *ip, __
 	return pkt_store(skb, at, icmp, sizeof(*icmp));
 }
 
-/* RFC 4443 section 2.4 (e): no error about an error, nor about a redirect. Nor about later fragments: that about the
- * first says it all. What cannot be walked to its end is no error as far as we know. */
+/* Is it an ICMPv6 error or a redirect, which are not answered (RFC 4443 section 2.4 (e)), or a later fragment, of which the
+ * first has been answered? If the headers cannot be walked to their end, it is taken for none of these. */
 static __always_inline bool no_answer6(struct __sk_buff *skb, struct pkt *p)
 {
 	int verdict = walk_ext_headers(skb, p, l3_off(), true);
@@ -119,7 +119,7 @@ static __always_inline bool no_answer6(struct __sk_buff *skb, struct pkt *p)
 	return type < 128 || type == 137;
 }
 
-/* RFC 1812 section 4.3.2.7. */
+/* The same for IPv4, RFC 1812 section 4.3.2.7. */
 static __always_inline bool no_answer4(struct __sk_buff *skb, const struct iphdr *h)
 {
 	__u8 type;
@@ -219,8 +219,8 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	return arrive_again();
 }
 
-/* Is it an error of our own that has come back, which is none of the packets that we translate? Like the kernel's own it
- * has no mark then. */
+/* Is it an ICMPv6 error of our own (answer6) that has come in to be translated? It is not counted, for the packet that it is
+ * about was. Its mark is taken off, since errors of the kernel have none. */
 static __always_inline bool take_answer_mark(struct __sk_buff *skb)
 {
 	bool ours = skb->mark == ANSWER_MARK;
@@ -230,9 +230,9 @@ static __always_inline bool take_answer_mark(struct __sk_buff *skb)
 	return ours;
 }
 
-/* What an IPv6 packet is answered with: RFC 7915 section 5.4, type 1 code 1 unless that, section 5.1 or RFC 6146
- * (sections 3.4, 3.5) say otherwise. What is not listed is dropped silently: illegal sources, contradictory headers,
- * messages of ICMP that section 5.2 wants to be, and what passes by itself. */
+/* What an IPv6 packet is answered with: RFC 7915 section 5.4, type 1 code 1 unless that, section 5.1 or RFC 6146 (sections
+ * 3.4, 3.5) say otherwise. What is not listed is dropped silently: illegal sources, contradictory headers, ICMP messages for
+ * which section 5.2 says so, and what fails for the moment only. */
 static __always_inline __u32 error_about64(int reason)
 {
 	switch (reason) {
@@ -282,7 +282,7 @@ static __always_inline int answer64(struct __sk_buff *skb, int reason, __u32 res
 	return error == SILENT ? TC_ACT_SHOT : answer6(skb, error, rest);
 }
 
-/* What becomes of an IPv4 packet that is: unchanged, or whole in its IPv6 form if there is no way for that. */
+/* The same for an IPv4 packet: as it came, or in its IPv6 form if what was missing is a way for that. */
 static __always_inline int answer46(struct __sk_buff *skb, int reason, __u32 rest)
 {
 	__u32 error = error_about46(reason);

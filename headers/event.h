@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* event.h - who listens (struct nat64_listen), and the rings by which they are told
  *
- * While nobody does, a packet pays for one test when it comes and one when it leaves, and an event for one.
+ * While nobody listens, that costs a packet one test when it comes and one when it leaves, and an event one.
  */
 #ifndef NAT64_EVENT_H
 #define NAT64_EVENT_H
@@ -39,7 +39,7 @@ static __always_inline bool may_listen(const struct nat64_listen *l, enum nat64_
 	return READ_ONCE(l->ear[ring].until) != READ_ONCE(l->ear[ring].over);
 }
 
-/* Is there one, and alive? */
+/* Is there a listener whose lease has not run out? */
 static __always_inline bool is_listening(struct nat64_listen *l, enum nat64_ring ring, __u64 now)
 {
 	__u64 until = READ_ONCE(l->ear[ring].until);
@@ -62,8 +62,8 @@ static __always_inline void count_one(__u64 *n)
 	asm volatile("lock *(u64 *)(%0 + 0) += %1" : : "r"(n), "r"(1ULL) : "memory");
 }
 
-/* Puts a record into the ring at a place of `rings`, "events" or "packets"; while one listener takes another's place, there
- * is none. */
+/* Writes a record to the ring of the listener at `place`; `rings`: "events" or "packets". While one listener takes the place
+ * of another, there is none for a moment. */
 static __always_inline void put(void *rings, __u32 place, struct nat64_lease *lease, void *record, __u32 size)
 {
 	void *ring = bpf_map_lookup_elem(rings, &place);
@@ -72,7 +72,7 @@ static __always_inline void put(void *rings, __u32 place, struct nat64_lease *le
 		count_one(&lease->lost);
 }
 
-/* Tells all who listen of an event whose .time is now. */
+/* Gives an event, whose .time is now, to all who listen to events. */
 static __always_inline void tell_event(struct nat64_listen *l, struct nat64_event *e)
 {
 	struct nat64_lease *lease = l->lease[NAT64_EVENTS];
@@ -83,7 +83,7 @@ static __always_inline void tell_event(struct nat64_listen *l, struct nat64_even
 			put(&events, i, &lease[i], e, sizeof(*e));
 }
 
-/* Once a second is enough for those who want to know, also where addresses are scarce all the time. */
+/* May NAT64_EVENT_EXHAUSTED be told? Once a second at most: while the pool is full, each new host would be a reason. */
 static __always_inline bool may_tell_exhausted(void)
 {
 	__u64 now = bpf_ktime_get_boot_ns();

@@ -23,7 +23,8 @@ struct piece {
 
 PER_CPU(piece, struct piece, 1);
 
-/* Which checksum of a packet that has its IPv6 and fragment headers is yet to be finished, `*there` if any is. */
+/* Is a checksum yet to be finished in a packet that has its IPv6 and fragment headers already? If so, `*there`, and `*u` is
+ * which. */
 static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pkt *p, struct unfinished *u, bool *there)
 {
 #ifdef KERNEL_BTF
@@ -70,8 +71,8 @@ static __noinline int finish_csum(struct __sk_buff *skb, const struct pkt *p)
 	return pkt_store(skb, saved_at, saved, n);
 }
 
-/* Leaves `len` bytes of the payload, from `off` on. First the end, then the beginning: what is at the beginning
- * tells the kernel how much must stay. */
+/* Makes the packet a piece: `len` bytes of its payload stay, from `off` on. The end is cut off first, since how much the
+ * kernel lets be cut off there depends on the headers at the beginning. */
 static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bool last, struct hop *hop)
 {
 	__u32 l3 = l3_off(), end = l3 + sizeof(struct header6) + off + len, i, left = off, n;
@@ -91,7 +92,7 @@ static __noinline int take_piece(struct __sk_buff *skb, __u32 off, __u32 len, bo
 	return pkt_store(skb, l3 + IP6_HEADER, &f, sizeof(f));
 }
 
-/* The nested run for a clone. Such a packet is counted already. */
+/* The nested run for a clone: makes it a piece and sends it. Nothing is counted but a drop, since the whole packet is. */
 static __always_inline int send_piece(struct __sk_buff *skb)
 {
 	struct piece *c = only_value(&piece);

@@ -282,8 +282,8 @@ static __always_inline csum_t icmp_header_sum(const struct icmp *i)
 	return icmp_type_sum(i->type, i->code) + csum_32(i->rest);
 }
 
-/* How the quoted transport header `q` changes: its checksum as far as it is quoted, by `diff`; the type of a quoted
- * ICMP query to what it was, by `type`. */
+/* What changes in the quoted transport header: its checksum, if that is quoted, by `diff`; if `type` is not 0xff, it is an
+ * ICMP query and gets that type. */
 static __always_inline int quoted_transport(struct __sk_buff *skb, const struct pkt *q, struct quote *n, csum_t diff,
 					    __u8 type)
 {
@@ -316,9 +316,10 @@ static __always_inline int quoted_transport(struct __sk_buff *skb, const struct 
 	return NAT64_PASS;
 }
 
-/* How much fits into `max` bytes with the outer header of `outer`: the end of the quoted packet is the first to go. If
- * extensions follow it is padded to `unit` and QUOTE_MIN, of which nothing goes, and then the end of the extensions does;
- * `unit` 0: they do not follow. Returns the length field. */
+/* Decides how much of the quote stays, so that the error has `max` bytes at most, of which `outer` are the IP header.
+ * Without extensions, or if there can be none in this type of error (`unit` 0), the end of the quoted packet goes. With
+ * extensions the quoted packet is shortened or padded to a multiple of `unit` bytes, and to QUOTE_MIN at least, and the end
+ * of the extensions goes only where even that leaves no room for them. Returns the length field of RFC 4884, in units. */
 static __always_inline __u32 fit_quote(struct quote *n, __u32 max, __u32 outer, __u32 unit)
 {
 	__u32 room = max - outer - sizeof(struct icmp), len;
@@ -349,7 +350,8 @@ static __always_inline __u32 quote_len(const struct quote *n)
 	return n->new_header + n->keep + n->pad + n->keep_extensions;
 }
 
-/* Accounts for `len` bytes that go. They start at an even place, and what is behind them moves to another. */
+/* Takes bytes that will be cut out off the checksum. They start at an even offset, and what follows them moves by an even
+ * number of bytes: so each byte stays in its half of a 16-bit word. */
 static __always_inline int cut_out(struct __sk_buff *skb, struct quote *n, __u32 at, __u32 len)
 {
 	int sum = len ? range_sum(skb, at, len) : 0;

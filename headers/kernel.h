@@ -62,8 +62,8 @@ static __always_inline bool has_kernel_csum(struct __sk_buff *skb)
 #endif
 }
 
-/* Are there IPsec policies for what leaves this network namespace, or passes it? A route look-up does not know them, nor does sending
- * by a next hop: only the stack can tell whether a packet may leave, and in the clear. */
+/* Are there IPsec policies for what leaves this network namespace, or passes it? A route look-up does not know them, nor
+ * does sending by a next hop: only the stack can tell whether a packet may leave, and in the clear. */
 static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
 {
 #ifdef KERNEL_BTF

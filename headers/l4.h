@@ -43,7 +43,7 @@ static __always_inline csum_t icmp_type_sum(__u8 type, __u8 code)
 	return csum_16(bpf_htons(type << 8 | code));
 }
 
-/* The fixed part of a transport header must be there, if we know the protocol: we change it. */
+/* The fixed part of a transport header must be there if we know the protocol, since we change its checksum. */
 static __always_inline int check_l4_header(const struct pkt *p)
 {
 	__u32 least = 0;
@@ -64,8 +64,8 @@ static __always_inline int check_l4_header(const struct pkt *p)
 	return p->frag ? NAT64_DROP_FRAG_BAD : NAT64_DROP_TRUNCATED;
 }
 
-/* Reads the type of an ICMP message. The checksum of a part cannot be translated: it covers the whole in one family, and the
- * whole with the length of the whole in the other. */
+/* Reads the type of an ICMP message. A fragment of one cannot be translated: the checksum of ICMPv6 covers the length of the
+ * whole message, that of ICMP does not, and no fragment tells that length. */
 static __always_inline int load_icmp_type(struct __sk_buff *skb, struct pkt *p)
 {
 	__u8 type;
@@ -79,7 +79,7 @@ static __always_inline int load_icmp_type(struct __sk_buff *skb, struct pkt *p)
 	return NAT64_PASS;
 }
 
-/* Protocols that do not cross, impossible fragments, and transport headers that are cut short. */
+/* Drops protocols that are not translated, impossible fragments, and transport headers that are cut short. */
 static __always_inline int check_l4_6(struct __sk_buff *skb, struct pkt *p)
 {
 	if (p->proto == IPPROTO_ICMP || p->proto == IPPROTO_IGMP_)

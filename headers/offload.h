@@ -38,8 +38,8 @@ static __always_inline bool find_unfinished(struct __sk_buff *skb, struct unfini
 }
 #endif
 
-/* Is there one, of whatever kind? A helper that changes a checksum leaves that of such a packet alone, unless told that
- * the pseudo-header has changed: tried on two bytes at `off`. */
+/* The same for programs that cannot look, by a trial: in a packet with such a checksum bpf_l4_csum_replace() changes
+ * nothing, unless told that the pseudo-header has changed. Tried on two bytes at `off`, which are put back. */
 static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, bool *partial)
 {
 	__sum16 before, after;
@@ -53,10 +53,10 @@ static __always_inline int is_csum_partial(struct __sk_buff *skb, __u32 off, boo
 	return !*partial && bpf_skb_store_bytes(skb, off, &before, 2, 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* A super-packet of a tunnel is of the kind of its inner TCP, which bpf_skb_change_proto would take for the outer one;
- * hence TUNNEL. IP in IP is also of the kind of its outer header, a UDP packet of that of its checksum, if there is one,
- * and IP in UDP (FOU, GUE) of both; no helper changes that, and the kernel would drop them, or leave the checksum out:
- * hence APART. */
+/* A super-packet has GSO types. One in a tunnel has that of the inner TCP, which bpf_skb_change_proto() would change as if
+ * it were that of the outer header: hence TUNNEL. IP in IP has a type for its outer header, too, UDP one for its checksum,
+ * if it has any, and IP in UDP (FOU, GUE) both. No helper changes those; left as they are, the kernel would drop the packet
+ * or leave the checksum out: hence APART. */
 static __always_inline int see_super_packet(struct __sk_buff *skb, __u32 l4_off, __u32 proto)
 {
 	__u32 apart = 0;
@@ -95,9 +95,9 @@ static __always_inline int see_super_packet(struct __sk_buff *skb, __u32 l4_off,
 #endif
 }
 
-/* What there is of all that in a packet whose transport header is at `l4_off`: enum offload, or ~ the reason to drop it.
- * `pseudo`: the sum of the pseudo-header. A global function, since the verifier would else walk all that comes behind it
- * for each of its outcomes. */
+/* What the kernel has put off in a packet whose transport header is at `l4_off`: bits of enum offload, or ~ the reason to
+ * drop it. `pseudo`: the sum of the pseudo-header. A global function, or the verifier would walk all that follows once for
+ * each outcome. */
 __noinline int look_at_offloads(struct __sk_buff *skb, __u32 l4_off, __u32 proto, __u32 pseudo)
 {
 #ifdef KERNEL_BTF
@@ -136,9 +136,10 @@ static __always_inline int see_offloads(struct __sk_buff *skb, struct pkt *p, cs
 	return NAT64_PASS;
 }
 
-/* A UDP packet that is to get a checksum, with a packet in it whose own is unfinished: from where that starts, `*finished`
- * bytes behind the transport header, all will add up, once it is finished, to the complement of what its checksum field
- * has now, `*inner`. Both 0 if there is none. */
+/* For a UDP packet that is to get a checksum: has it a packet inside whose own checksum is yet to be finished? Once that is
+ * done, all bytes that it covers add up to the complement of what is in its checksum field now (the sum of the
+ * pseudo-header). So the UDP checksum is that of the first `*finished` bytes, where those begin, and of `*inner` instead of
+ * the rest. Both are 0 if there is none. */
 static __always_inline int see_inner_csum(struct __sk_buff *skb, const struct pkt *p, __u32 *finished, csum_t *inner)
 {
 #ifdef KERNEL_BTF
@@ -165,8 +166,9 @@ static __always_inline int see_inner_csum(struct __sk_buff *skb, const struct pk
 #endif
 }
 
-/* What bpf_skb_change_proto does, but for the kind of a super-packet: the kernel's way to take off an outer header, of
- * which the difference in size is as good as the whole. Since Linux 6.3. */
+/* bpf_skb_change_proto() without a change of the GSO type. These flags are for taking an outer IP header off, and tell the
+ * kernel which protocol is next; but they take any number of bytes, and we take off the difference of the two headers. Since
+ * Linux 6.3. */
 #define ROOM_DECAP_IP4 (1ULL << 7) /* BPF_F_ADJ_ROOM_DECAP_L3_IPV4, which the headers of this build may not have */
 #define ROOM_DECAP_IP6 (1ULL << 8)
 

@@ -60,7 +60,7 @@ enum offload {
 	APART = 8,	 /* that is to be taken apart first, and not changed until then */
 };
 
-/* RFC 8200 section 4.5. */
+/* The fragment header, RFC 8200 section 4.5. */
 struct frag_header {
 	__u8 next, reserved;
 	__be16 off; /* offset, M */
@@ -129,8 +129,8 @@ static __always_inline bool is_ext_behind_fragment(__u8 proto)
 	       proto == 140 /* shim6 */;
 }
 
-/* A fragment has some payload, and ends where an IPv4 packet can (RFC 791, RFC 8200 section 4.5). That it is in units of
- * 8 bytes unless it is the last one is for the receiver to judge: the Payload Length can say the same in both families. */
+/* A fragment must have a payload that ends where that of an IPv4 packet can (RFC 791, RFC 8200 section 4.5). One that is not
+ * the last must have a multiple of 8 bytes, but that is for the receiver to check: it can be translated as it is. */
 static __always_inline int check_fragment(const struct pkt *p)
 {
 	if (!p->frag)
@@ -214,8 +214,8 @@ static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const st
 	return NAT64_PASS;
 }
 
-/* RFC 7915 section 4.1: options are skipped, but an unexpired source route (RFC 791: pointer not past the end) is
- * not. A list of options that makes no sense is not ours to judge, except that it must end. */
+/* RFC 7915 section 4.1: options are skipped, but an unexpired source route (RFC 791: pointer not past the end) is not. Other
+ * nonsense in the options passes, unless the list cannot be walked to its end. */
 static __noinline int walk_options(struct __sk_buff *skb, __u32 off, __u32 len)
 {
 	__u8 o[3] = {};

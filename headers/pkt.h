@@ -19,7 +19,7 @@ static __always_inline __u32 l3_off(void)
 	return cfg.l3 ? 0 : ETH_HEADER;
 }
 
-/* What the kernel takes the packet for. */
+/* The protocol of the packet as the kernel has it: htons(ETH_P_IP), for example. */
 static __always_inline __be16 eth_proto(const struct __sk_buff *skb)
 {
 	return (__force __be16)skb->protocol;
@@ -64,7 +64,7 @@ static __always_inline void *pkt_pull(struct __sk_buff *skb, __u32 off, __u32 le
 	return pkt_at(skb, off, len);
 }
 
-/* Copies out of and into the packet, anywhere in it, any length that the verifier knows. */
+/* Copy bytes out of and into the packet, from any offset on. The verifier must know bounds of `len`. */
 static __always_inline int pkt_load(const struct __sk_buff *skb, __u32 off, void *to, __u32 len)
 {
 	return bpf_skb_load_bytes(skb, off, to, len) ? NAT64_DROP_TRUNCATED : NAT64_PASS;
@@ -95,7 +95,7 @@ static __always_inline int pkt_write(struct __sk_buff *skb, __u32 off, const voi
 	return NAT64_PASS;
 }
 
-/* Tells the frame of its new protocol. */
+/* Writes the new protocol into the Ethernet header, if there is one. */
 static __always_inline int pkt_write_proto(struct __sk_buff *skb, __be16 proto)
 {
 	__be16 *at;
@@ -138,7 +138,7 @@ static __always_inline int forget_csum(struct __sk_buff *skb, __u32 n)
 	return pkt_adjust(skb, n);
 }
 
-/* Cuts off what is behind the first `len` bytes. False: it stays, for the kernel does not cut packets of tunnels for us. */
+/* Cuts off what is behind the first `len` bytes. False: it stays, since bpf_skb_change_tail() refuses packets of tunnels. */
 static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
 {
 	return skb->len <= len || !bpf_skb_change_tail(skb, len, 0);

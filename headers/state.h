@@ -32,8 +32,8 @@
  * and who reads .created, .tick, .v6, and .created again, has the owner if both .created are the same and .tick is not
  * NAT64_TAKEN. For if any word of .v6 is of a change, so is the second .created, or of a later one; then so is the first, and
  * .tick, which comes after it, is NAT64_TAKEN or of the new owner, and then so is all of .v6. No two changes of an entry have
- * the same .created: it is the time in nanoseconds, also where there is no new owner, or comes from userspace, which waits for all readers between two changes
- * (state_wait()).
+ * the same .created: it is the time in nanoseconds, also where there is no new owner, or comes from userspace, which waits
+ * for all readers between two changes (state_wait()).
  *
  * A packet whose mapping is in order, with nothing to be written, finds it by a guess, which takes less time than a look
  * into by_v6: the entry itself tells whose it is. Whoever writes has found the entry by by_v6: what userspace deletes there
@@ -609,9 +609,9 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
-/* The host in `request` has no mapping that is safe: revives the one it had, or makes a new one. A global function: the verifier
- * walks it once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and numbers only, hence
- * `request`. */
+/* The host in `request` has no mapping that is safe: revives the one it had, or makes a new one. A global function: the
+ * verifier walks it once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and
+ * numbers only, hence `request`. */
 __noinline int live_mapping(struct __sk_buff *skb)
 {
 	__u32 zero = 0, mine, *i;

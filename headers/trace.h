@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* trace.h - tells a listener of single packets: as they came, what became of them, as they left
  *
- * The packet is noted when it comes, and told of when it leaves, if the filter wants it: on which side of the translation
- * its address is does not matter, nor whether the packet got there. */
+ * The beginning of a packet is kept when it comes. When it leaves, listeners whose filters match are told. Filters are
+ * compared with its addresses on both sides of the translation, also those that a dropped packet would have got. */
 #ifndef NAT64_TRACE_H
 #define NAT64_TRACE_H
 
@@ -10,7 +10,7 @@
 
 PER_CPU(tracing, struct nat64_trace, 1);
 
-/* What has run out counts until trace_in() has seen it. */
+/* May somebody be tracing? A lease that has run out counts until trace_in() has noticed that. */
 static __always_inline bool is_traced(void)
 {
 	struct nat64_listen *l = listeners();
@@ -32,7 +32,7 @@ static __always_inline __u32 trace_copy(struct __sk_buff *skb, __u8 *to, __u32 m
 	return bpf_skb_load_bytes(skb, l3_off(), to, len) ? 0 : len;
 }
 
-/* Notes a packet of ours that has come. */
+/* Keeps the beginning of a packet of ours as it came, if somebody is tracing. */
 __noinline int trace_in(struct __sk_buff *skb)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
@@ -50,7 +50,7 @@ __noinline int trace_in(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Whose address it is or was, of our mappings; all zero: nobody's. */
+/* The IPv6 host that the address `v4` is mapped to, even if that has expired; all zero: none. */
 static __always_inline void host_of(__be32 v4, union nat64_v6 *v6)
 {
 	__u32 index = bpf_ntohl(v4 & ~cfg.v4_mask);
@@ -63,7 +63,8 @@ static __always_inline void host_of(__be32 v4, union nat64_v6 *v6)
 		static_v6(v4, v6);
 }
 
-/* The addresses of both, on both sides, from the packet that came, the one that leaves, and the mappings. */
+/* Fills in the addresses of the IPv6 host and of its peer, each in both families: from the packet as it came, as it leaves,
+ * and from the mappings. */
 static __always_inline void trace_addresses(struct nat64_trace *t)
 {
 	const struct ipv6hdr *in6 = (const void *)t->in, *out6 = (const void *)t->out;
@@ -103,7 +104,7 @@ static __always_inline bool has_ports(__u8 proto)
 	return csum_at(proto) >= 0 || proto == 132 /* SCTP */;
 }
 
-/* Is it surely of another protocol, or between other ports? */
+/* Does it not match the protocol and port of the filter? False also if that cannot be told here. */
 static __always_inline bool is_other_flow(const struct nat64_trace *t, const struct nat64_filter *f)
 {
 	const struct ipv6hdr *in6 = (const void *)t->in;
@@ -140,7 +141,7 @@ static __always_inline bool is_wanted(const struct nat64_trace *t, const struct 
 	return !is_other_flow(t, f);
 }
 
-/* Tells of a packet that trace_in() has noted. */
+/* Completes the record of a packet that trace_in() has kept, and gives it to the listeners whose filters it matches. */
 __noinline int trace_out(struct __sk_buff *skb, int way, int verdict, int cut, int answer)
 {
 	struct nat64_listen *l = listeners();

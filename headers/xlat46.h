@@ -38,13 +38,14 @@ static __always_inline __u32 header46(const struct pkt *p, struct header6 *h)
 	return p->frag ? sizeof(*h) : sizeof(h->ip);
 }
 
-/* Writes the header anywhere. */
+/* Writes the IPv6 header, and the fragment header if there is to be one; `at` may be outside the linear part. */
 static __always_inline int put_header46(struct __sk_buff *skb, __u32 at, const struct header6 *h, bool frag)
 {
 	return frag ? pkt_store(skb, at, h, sizeof(*h)) : pkt_store(skb, at, &h->ip, sizeof(h->ip));
 }
 
-/* Makes room for IPv6 headers where the IPv4 header is; `grow` bytes more behind the fixed header than there were. */
+/* Makes it an IPv6 packet with room for its headers. `grow`: how many bytes more than before there are between the fixed IP
+ * header and the transport header. */
 static __always_inline int replace46(struct __sk_buff *skb, __s32 grow, bool tunnel)
 {
 	__be16 proto = bpf_htons(ETH_P_IPV6);
@@ -132,10 +133,10 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	return n->keep_extensions ? put_extensions(skb, w) : NAT64_PASS;
 }
 
-/* What becomes too long is cut: DF=0 packets and fragments of such for the smallest MTU on their way, which nobody
- * will tell us; other fragments when the fragment header is what does not fit the link any more. Segmentation offload
- * makes its own packets, and so do we of those of tunnels, which have something behind them that stays. A fragment that is not in units of 8 bytes passes whole, but no sender could have made its
- * pieces. */
+/* Which packets are cut, and how small: those with DF=0, to the smallest MTU that may be on their way, which no router would
+ * tell us; and fragments with DF=1 to the MTU of the link, if the fragment header is what makes them exceed it. Not
+ * super-packets, which the kernel segments, nor the segments of a tunnel's (apart.h), behind which something stays. A
+ * fragment that is not a multiple of 8 bytes passes whole, but cannot be cut: no sender could have made its pieces. */
 static __always_inline int plan_cut(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 len = IP6_HEADER + p->l4_len + (p->frag ? FRAG_HEADER : 0);
@@ -150,8 +151,8 @@ static __always_inline int plan_cut(struct __sk_buff *skb, struct pkt *p)
 	return NAT64_PASS;
 }
 
-/* The same for a TCP super-packet, which GRO may have made of DF=0 segments: its segments become smaller. The kernel
- * takes from their size what a packet grows by, unless told not to. */
+/* The same for a TCP super-packet, which GRO may have made of segments with DF=0: they become smaller. When
+ * bpf_skb_adjust_room() makes a packet longer, the kernel takes that from the size of its segments, unless told not to. */
 static __always_inline int fit_segments(struct __sk_buff *skb, const struct pkt *p)
 {
 	__u32 size, more, i;
@@ -182,7 +183,7 @@ static __always_inline int bind46(struct __sk_buff *skb, struct pkt *p, const st
 	return p->icmp_error ? NAT64_PASS : see_offloads(skb, p, csum_32(p->saddr4) + csum_32(p->daddr4));
 }
 
-/* Its way to its IPv6 form. */
+/* Makes it an IPv6 packet. */
 static __always_inline int translate46(struct __sk_buff *skb, struct pkt *p)
 {
 	struct header6 new;

@@ -5,8 +5,8 @@
 
 #include "icmp.h"
 
-/* The destination's IPv4 address. That the source is legal shows when it gets a mapping; but of two faults it is the
- * first to be named. */
+/* The destination's IPv4 address. Whether the source is legal is seen later, when it gets a mapping; but if both are
+ * illegal, it is the source that counts. */
 static __always_inline int destination64(struct pkt *p)
 {
 	int verdict = NAT64_PASS;
@@ -179,7 +179,7 @@ static __always_inline int bind64(struct __sk_buff *skb, struct pkt *p, const st
 	return see_offloads(skb, p, csum_v6(&p->saddr6) + csum_v6(&p->daddr6));
 }
 
-/* Its way to its IPv4 form. */
+/* Makes it an IPv4 packet. */
 static __always_inline int translate64(struct __sk_buff *skb, struct pkt *p)
 {
 	struct iphdr new;

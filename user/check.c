@@ -151,8 +151,8 @@ static int route6_attr(const struct nlattr *attr, void *data)
 	return MNL_CB_OK;
 }
 
-/* A part of the NAT64 prefix that lies on the very link: packets to it come here to be forwarded back, and would be
- * translated instead. */
+/* A route of a part of the NAT64 prefix to the translator's own interface: packets to it come in there to be forwarded back
+ * out, and would be translated instead. */
 static void route6_answer(const struct nlmsghdr *msg, void *data)
 {
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);

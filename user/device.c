@@ -14,12 +14,13 @@
 
 #define LOCAL_MTU 1500
 
-/* A next hop that nobody is: or the kernel would make a neighbour entry for each address of the NAT64 prefix. */
+/* The next hop of the route to the NAT64 prefix, which no host is. Without one the kernel would make a neighbour entry for
+ * each address of the prefix. */
 static const union nat64_v6 GATEWAY = { .b = { 0xfe, 0x80, [12] = 0x00, 0x64, 0xff, 0x9b } };
 
 static const char *const KINDS[] = { "dummy", "ifb" };
 
-/* No address of its own: nobody there to talk to. */
+/* No link-local address: there are no neighbours to use it with. */
 static void put_no_address(struct nlmsghdr *msg)
 {
 	struct nlattr *spec = mnl_attr_nest_start(msg, IFLA_AF_SPEC);
@@ -45,7 +46,8 @@ static int make(struct nl *nl, const char *name, const char *kind)
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-/* What a request to make it does not take, or not on all kernels; then up: addresses are made when it comes up. */
+/* Sets what cannot be set when the device is made, or not on all kernels. Only then it is brought up, which is when the
+ * kernel would give it addresses. */
 static int set_up(struct nl *nl, const struct link *link)
 {
 	struct nlmsghdr *msg;

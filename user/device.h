@@ -11,7 +11,7 @@
 #include "addr.h"
 #include "link.h"
 
-/* What it would be like. */
+/* The device as it will be, for the checks before it is made. */
 struct link device_planned(const char *name);
 
 /* Makes it and brings it up. 0 with *link, or a negative errno with *why. */
@@ -20,7 +20,7 @@ int device_make(struct nl *nl, const char *name, struct link *link, struct reaso
 /* 0 or a negative errno. With it goes all that is attached to it or leads to it. */
 int device_del(struct nl *nl, const struct link *link);
 
-/* Sees to the route to the NAT64 prefix; *made: it was not there. Local programs use packets of 1500 bytes on it. 0, or a
+/* Makes the route to the NAT64 prefix if it is not there; *made: it was not. Its MTU, 1500, is for local programs. 0, or a
  * negative errno with *why. */
 int device_route_set(struct nl *nl, const struct link *link, struct prefix6 dst, bool *made, struct reason *why);
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* fast.c - the program for --fast, on the ingress hooks of the interfaces that IPv4 comes in by
  *
- * Nothing says where they are but they themselves: all interfaces are looked at. Those of a translator whose
- * interface is gone are nobody's, and whoever comes by takes them away. */
+ * Where they are is written down nowhere: all interfaces are looked at. Those of a translator whose interface is gone are
+ * taken away by the next nat64 that sees them. */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>
@@ -114,7 +114,7 @@ static int add(struct nl *nl, struct fast *fast, const struct link *link, unsign
 	err = err ? err : tc_qdisc_find(nl, link, &p->qdisc);
 	if (!err && p->hook.ours) {
 		p->old_fd = bpf_prog_get_fd_by_id(p->hook.prog_id);
-		/* To take a filter away, it is not needed. */
+		/* A filter can be taken away without it. */
 		err = p->old_fd < 0 && p->hook.kind == TC_TCX ? -errno : 0;
 	}
 	if (err == -ENODEV)
@@ -223,7 +223,7 @@ static int is_last(struct nl *nl, const struct fast_program *p, bool *last)
 	return err;
 }
 
-/* The filter, and with it, in one step, the clsact qdisc if it is ours alone */
+/* Removes the program; a filter in one step with the clsact qdisc, if nat64 has made that and nothing else is in it. */
 static int remove_program(struct nl *nl, const struct fast_program *p)
 {
 	bool last = false;

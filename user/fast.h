@@ -25,9 +25,9 @@ struct fast {
 	size_t n;
 };
 
-/* Those of the translator on link (NULL: of none) that are there, those of translators that are no more, and with
- * wanted the places where they are to be: Ethernet interfaces other than link that have an IPv4 address and are no
- * ports. 0, or a negative errno with *why; -EPERM: only CAP_SYS_ADMIN can tell. fast_free() in either case. */
+/* Finds the programs for --fast of the translator on link (NULL: of none), those of translators that are gone, and, with
+ * wanted, the places where they are to be: Ethernet interfaces other than link that have an IPv4 address and are no ports.
+ * 0, or a negative errno with *why; -EPERM: only CAP_SYS_ADMIN can tell. fast_free() in either case. */
 int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why);
 void fast_free(struct fast *fast);
 
@@ -39,7 +39,7 @@ void fast_undo(struct nl *nl, const struct fast *fast, int prog_fd);
 /* Removes what is there and not wanted. 0, or the first error with *why, after having tried all. */
 int fast_remove(struct nl *nl, struct fast *fast, struct reason *why);
 
-/* What is there of this owner: the first from *i on, which is moved on. NULL: no more. */
+/* The next program of this owner that is there, from the *i-th on; *i is 0 at first. NULL: no more. */
 const struct fast_program *fast_next(const struct fast *fast, unsigned int owner, size_t *i);
 
 #endif

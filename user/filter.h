@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* filter.h - which packets --trace is about: an expression as tcpdump has it, pcap-filter(7)
  *
- * An address is that of either side of the translation, so that each primitive is asked of what came and what left at once. */
+ * Packets have their addresses in both families, as they came and as they left, or would have: a primitive matches if it
+ * does in either. */
 #ifndef NAT64_FILTER_H
 #define NAT64_FILTER_H
 

@@ -41,7 +41,7 @@ static bool is_error(const struct view *v)
 					   : v->icmp_type == 3 || v->icmp_type == 11 || v->icmp_type == 12);
 }
 
-/* Is it sure to be answered where all is well? */
+/* Is it of a kind that is always answered if nothing is wrong? */
 static bool asks(const struct view *v)
 {
 	if (v->proto == IPPROTO_TCP)
@@ -70,7 +70,7 @@ static bool key_of_quote(const struct nat64_trace *t, const struct view *v, stru
 	if (v->quote_at >= t->in_len || !view(&quoted, t->in + v->quote_at, t->in_len - v->quote_at) ||
 	    !key_of(t, &quoted, t->way == NAT64_4TO6, key))
 		return false;
-	/* From IPv4 it may come from any router on the way to the peer. */
+	/* An error from the IPv4 side may come from any router: the peer is whom the quoted packet was for. */
 	if (t->way == NAT64_4TO6)
 		memcpy(&key->peer, quoted.dst_bytes, sizeof(key->peer));
 	return true;

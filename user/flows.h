@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* flows.h - which translated packets are not answered: their side of the translator sees nothing of what a firewall drops
- * behind it, or sends another way */
+/* flows.h - which translated packets are not answered: the only sign, on this side, of a firewall behind the translator that
+ * drops them, or of answers that are routed elsewhere */
 #ifndef NAT64_FLOWS_H
 #define NAT64_FLOWS_H
 
@@ -14,13 +14,13 @@ struct flows;
 /* NULL: no memory. free() ends it. */
 struct flows *flows_new(void);
 
-/* Takes note of a packet that has come: it asks for an answer, if it is `wanted`, or may be one. */
+/* Looks at a packet: it may answer an earlier one, and if it is `wanted`, it may be one that must be answered itself. */
 void flows_note(struct flows *f, const struct nat64_trace *t, bool wanted);
 
 /* Records were lost, and answers may have been among them: none is expected any more. */
 void flows_forget(struct flows *f);
 
-/* The next packet that came before a time and is not answered, which is said once; *i is 0 at first. NULL: no more. */
+/* The next packet that came before a time and has had no answer; each is returned once. *i is 0 at first. NULL: no more. */
 const struct nat64_trace *flows_unanswered(struct flows *f, __u64 before, size_t *i);
 
 #endif

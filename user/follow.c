@@ -31,7 +31,7 @@
 #define LOOK	    NS_PER_SEC /* for translators that have come */
 #define ANSWER	    2	       /* seconds, after which it is said that none has come */
 
-/* What a record takes of a ring, with its header; and how much of it is certainly used when there is no room for another. */
+/* The bytes that a record takes in a ring, with its header; and the least that is in use when a record finds no room. */
 #define RECORD_BYTES(size) (((size) + 8 + 7) & ~7UL)
 #define RING_FULL	   (NAT64_RING_BYTES - RECORD_BYTES(sizeof(struct nat64_trace)))
 
@@ -42,14 +42,14 @@ struct followed {
 	struct follow *follow;
 	struct link link;
 	struct translator t; /* of t.link, which is &link */
-	__u32 listen_id;     /* of the map by which we know it over reconfigurations */
+	__u32 listen_id;     /* of its map "listen", which stays the same over reconfigurations */
 	struct listener listener;
-	__u64 told;	     /* what was created before has been told from the table */
+	__u64 told;	     /* mappings created before have been printed from the table */
 	struct flows *flows; /* of a trace; NULL: no memory for them */
-	bool open;	     /* or it has gone, or cannot be followed */
+	bool open;	     /* false: it has gone, or cannot be followed */
 	size_t taken;	     /* bytes of the ring, ever */
-	__u64 lost;	     /* records, of which is to be told */
-	size_t lost_after;   /* when so much has been taken: what was in the ring when they were lost */
+	__u64 lost;	     /* records that were lost, which has not been printed yet */
+	size_t lost_after;   /* to be printed when .taken is this: behind what was in the ring then */
 };
 
 struct follow {
@@ -67,7 +67,7 @@ struct follow {
 	size_t written; /* of them */
 };
 
-/* What follow.c itself has to say, in the stream, since that is where it matters. */
+/* Prints an event of our own making among the records, at the place where it happened. */
 static void print_own(struct followed *d, const char *event, const char *key, const char *fmt, unsigned long long value)
 {
 	struct follow *f = d->follow;
@@ -122,7 +122,7 @@ static int take_record(void *data, void *record, size_t size)
 	return f->size >= ENOUGH ? -ENOBUFS : 0;
 }
 
-/* Takes what there is, up to what is enough. Returns whether that was all. */
+/* Takes records until there are none, or ENOUGH waits to be written. Returns whether there are none. */
 static bool take_records(struct followed *d)
 {
 	__u64 lost = listener_lost(&d->listener);
@@ -146,7 +146,7 @@ static void tell_unanswered(struct followed *d)
 	struct out out;
 	size_t i = 0;
 
-	/* An answer may be among those that have not been taken. */
+	/* While there are records that have not been taken, an answer may be among them. */
 	if (!d->flows || !take_records(d))
 		return;
 	while ((t = flows_unanswered(d->flows, boottime() - ANSWER * NS_PER_SEC, &i))) {
@@ -174,7 +174,7 @@ static void followed_close(struct followed *d)
 	translator_close(&d->t);
 }
 
-/* Of a translator that came while we were there: the mappings that it had before we noticed. */
+/* For a translator that was loaded while we were running: prints a mapping that it had before we listened. */
 static int tell_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 {
 	struct followed *d = data;
@@ -226,7 +226,7 @@ static int listen_to(struct followed *d, bool late)
 	return err;
 }
 
-/* Is that an error which is not about one translator? */
+/* Is that an error which other translators would meet, too? */
 static bool is_fatal(int err)
 {
 	return err == -EPERM || err == -ENOMEM || err == -EMFILE;
@@ -240,7 +240,7 @@ static struct followed *find_followed(const struct follow *f, unsigned int index
 	return NULL;
 }
 
-/* A place in the list, of a link that has none. */
+/* Adds an interface that is not in the list. */
 static struct followed *add_followed(struct follow *f, const struct link *link)
 {
 	struct followed **list, *d;
@@ -305,8 +305,8 @@ static int follow_start(struct follow *f, const struct link *link)
 	return err;
 }
 
-/* The translator that has come to an interface, if one has; not one of which it was said already that it cannot be followed.
- * One that has but one of its programs is about to come, or to go. */
+/* Follows the translator that has been loaded on an interface meanwhile, if one has: not again if it cannot be followed,
+ * which was said then. One with only one of its programs is just being loaded or unloaded. */
 static int look_at(struct follow *f, const struct link *link)
 {
 	struct followed *d = find_followed(f, link->index);
@@ -329,7 +329,7 @@ static int look_at(struct follow *f, const struct link *link)
 	return err == -ENOENT ? 0 : err ? err : listen_to(d, true);
 }
 
-/* What is not followed any more, on interfaces that are gone. */
+/* Removes from the list what is not followed any more, if the interface is gone. */
 static void forget_gone(struct follow *f, const struct link *links, size_t n)
 {
 	size_t kept = 0;
@@ -438,7 +438,7 @@ static int look_after(struct followed *d)
 	return err;
 }
 
-/* All translators, now and then */
+/* Looks after each translator, and for new ones now and then. */
 static int look_after_all(struct follow *f)
 {
 	int err = 0;

@@ -27,8 +27,8 @@ static void addr_answer(const struct nlmsghdr *msg, void *data)
 		link->has_v4 = true;
 }
 
-/* IPv4 hosts on the very link send there what is for the pool, and the kernel would tell them that they might send it
- * somewhere else on the link, to hosts that are not there. */
+/* IPv4 hosts on the same link send us what is for the pool. It goes out again by the interface that it came in by: so the
+ * kernel tells them of a shorter way, by a redirect to a next hop that is no host. */
 static void hint_redirects(struct nl *nl, const struct link *link)
 {
 	bool all = sysctl_read("net/ipv4/conf/all", NULL, "send_redirects") > 0;
@@ -46,7 +46,8 @@ static void hint_redirects(struct nl *nl, const struct link *link)
 		 there ? "net.ipv4.conf." : "", there ? dotted.s : "", there ? ".send_redirects=0" : "");
 }
 
-/* Hosts and DNS64 servers embed addresses behind 64:ff9b::/96, and at another place in longer rests of addresses. */
+/* Hosts and DNS64 servers that use the well-known prefix expect the IPv4 address behind 96 bits. With another prefix length
+ * it is elsewhere. */
 static void hint_prefix(const struct options *o)
 {
 	static const union nat64_v6 well_known = { .b = { 0x00, 0x64, 0xff, 0x9b } };
@@ -119,7 +120,8 @@ static void behind_answer(const struct nlmsghdr *msg, void *data)
 		b->other = seen.dst;
 }
 
-/* Hosts may come later, and where nothing is known to be there is nothing to say. */
+/* Warns if IPv6 networks are known to be behind the interface and -a allows none of their hosts. If none is known, hosts may
+ * still come. */
 static void hint_allowed(struct nl *nl, const struct link *link, const struct options *o)
 {
 	struct behind b = { .link = link, .o = o };

@@ -56,7 +56,7 @@ int listen_ring(const struct loaded *maps, enum nat64_ring ring, __u32 place)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Packets and events look whether there is anybody: after the lease has been written. */
+/* Tells the programs that there is a listener, after the lease has been written. */
 static void prick_ear(struct nat64_ear *ear, __u64 until)
 {
 	__u64 there = __atomic_load_n(&ear->until, __ATOMIC_ACQUIRE);
@@ -129,7 +129,8 @@ void listener_close(struct listener *l)
 {
 	__u64 gap;
 
-	/* Renewed, for nobody else to come while the place is made free. Whose lease has been taken over has no place. */
+	/* The lease is renewed first, so that nobody else takes it while its place is made free. If somebody has already,
+	 * the place is theirs. */
 	if (l->until && !listener_renew(l, &gap)) {
 		bpf_map_delete_elem(l->rings, &l->place);
 		__atomic_store_n(&l->lease->until, 0, __ATOMIC_RELEASE);

@@ -11,7 +11,7 @@
 struct nat64_listen *listen_map(const struct loaded *maps);
 void listen_unmap(struct nat64_listen *page);
 
-/* Is there a listener in this place, and alive? */
+/* Is there a listener in this place whose lease has not run out? */
 bool listen_is_taken(const struct nat64_listen *page, enum nat64_ring ring, __u32 place);
 
 /* Its ring: a descriptor, or a negative errno. */
@@ -26,8 +26,8 @@ struct listener {
 	__u32 place;
 	int ring;
 	__u64 until; /* as we wrote it into the lease */
-	__u64 since; /* what happened before is none of our business */
-	__u64 lost;  /* of lease->lost, what we know of */
+	__u64 since; /* when it began: records of earlier events are not for it */
+	__u64 lost;  /* lease->lost when it was looked at last */
 };
 
 /* Takes a lease, with the filter (for packets), and opens a ring, of which cb gets the records. 0, -EBUSY: so many others

@@ -120,14 +120,14 @@ static int fill_pool(const struct nat64_bpf *skel, const struct nat64_config *cf
 	return bpf_map_update_elem(bpf_map__fd(skel->maps.pool), &zero, &pool, BPF_ANY);
 }
 
-/* Is that an error which says nothing of what the kernel can do? */
+/* Might a second try succeed, on the same kernel? */
 static bool is_passing(int err)
 {
 	return err == -ENOMEM || err == -EAGAIN || err == -EINTR || err == -EMFILE || err == -ENFILE || err == -EPERM;
 }
 
-/* Counters of another layout go on as far as they agree; if that cannot be, they start anew. What is counted from now on,
- * until the new programs are in place, is not in them. */
+/* Copies the counters of programs whose map has another layout, as far as both have them. If they cannot be read, they start
+ * at 0. What the old programs count from here on is lost. */
 static int fill_stats(const struct nat64_bpf *skel, const struct loaded *old)
 {
 	int cpus = libbpf_num_possible_cpus();
@@ -206,8 +206,8 @@ static int explain(int err, const struct options *o, struct reason *why)
 	return reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err));
 }
 
-/* Where libbpf finds by a trial that the kernel takes no names, it goes on without; and were it only memory that was
- * short for the trial, nobody would know programs and maps by their names any more. */
+/* libbpf tries whether the kernel takes names, and does without them if the trial fails for whatever reason, also want of
+ * memory. But a translator is found by the names of its programs and maps. */
 static int check_name(const struct bpf_program *prog)
 {
 	struct bpf_prog_info info = { 0 };
@@ -288,7 +288,7 @@ int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps
 	} used[] = {
 		{ skel ? skel->maps.mappings : NULL, maps->mappings },
 		{ skel ? skel->maps.by_v6 : NULL, maps->by_v6 },
-		/* A version without lists is none the worse for some that are this run's alone. */
+		/* for a version without lists: of this run alone */
 		{ skel ? skel->maps.pool : NULL, maps->order < 0 ? -1 : maps->pool },
 		{ skel ? skel->maps.order : NULL, maps->order },
 	};
@@ -368,7 +368,7 @@ unsigned long long programs_memory(const struct nat64_bpf *programs)
 	unsigned long long bytes = 0;
 	const struct bpf_map *map;
 
-	/* What is not used by a program that is attached goes when this process ends. */
+	/* Maps that no attached program uses are freed when this process ends. */
 	bpf_object__for_each_map(map, programs->obj)
 		bytes += map == programs->maps.edits ? 0 : memlock(map);
 	return bytes;

@@ -8,7 +8,7 @@
 
 struct nat64_bpf;
 
-/* What becomes of the mappings of a translator that programs take the place of */
+/* What becomes of the mappings of the translator that is replaced */
 enum inherit {
 	INHERIT_NOTHING, /* there is none, or of a version that is not known */
 	INHERIT_ALL,	 /* the programs use its maps */

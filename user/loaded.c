@@ -217,8 +217,8 @@ static struct btf *btf_of_map(int fd)
 		       : btf__load_from_kernel_by_id(info.btf_id);
 }
 
-/* Copies structs of a kind out of a map's value, from where they come first in it, of another version of nat64 maybe. All
- * kernels have what this takes, which is told to them with the maps. */
+/* Copies `n` structs called `name`, which stand `step` bytes apart, from `value` of a map of another version of nat64,
+ * perhaps. Their layout there is in the BTF that came with the map, which all kernels keep. */
 static int copy_structs(int map, const char *name, const char *value, size_t step, size_t n, void *to, size_t size)
 {
 	struct btf *from = btf_of_map(map);
@@ -239,7 +239,7 @@ static int copy_structs(int map, const char *name, const char *value, size_t ste
 	return err;
 }
 
-/* Reads the only value of a map, which has as many structs of a kind in it. */
+/* Reads the value of a map that has one, on each of `n` CPUs if it is per-CPU: the struct called `name` that it begins with. */
 static int read_structs(int map, const char *name, size_t n, void *to, size_t size)
 {
 	struct bpf_map_info info = { 0 };

@@ -44,7 +44,8 @@ int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct rea
 /* Its counters, of each of as many CPUs as there may be; 0 for those that it has not. 0 or a negative errno. */
 int loaded_stats(const struct loaded *old, size_t cpus, struct nat64_stats *stats);
 
-/* For a version that does not see it by itself: an address may be free again. 0 or a negative errno. */
+/* Tells the programs that an address may be free again, if they are of a version that does not see it. 0 or a negative
+ * errno. */
 int loaded_freed(const struct loaded *old);
 
 /* The index of the interface of the translator that a program belongs to, of this or another version of nat64. 0, or a

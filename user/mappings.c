@@ -79,8 +79,9 @@ static void print_statics(struct list *list, __u32 address)
 		print_static(&list->out, m->v4, m->v6);
 }
 
-/* A host that gets another address during the walk would be there twice: what is made later is left out, and what was
- * made a moment before may be a claim of one CPU that another CPU's won over. */
+/* A host that gets another address during the walk must not be listed twice: mappings made since it began are left out. Of
+ * those made in the second before it, only the ones that by_v6 has: two CPUs may each have claimed an address for the same
+ * host, of which one is given back. */
 static bool is_too_new(const struct list *list, __u32 index, const struct nat64_mapping *m)
 {
 	__s64 age = list->now - m->created;

@@ -22,7 +22,7 @@ int nl_open(struct nl *nl, int protocol)
 	nl->socket = mnl_socket_open2(protocol, SOCK_CLOEXEC);
 	if (!nl->socket || mnl_socket_bind(nl->socket, 0, MNL_SOCKET_AUTOPID))
 		return -errno;
-	/* Strict: without it the kernel ignores what a dump is to be restricted to. */
+	/* With NETLINK_GET_STRICT_CHK a dump is restricted to what the request asks for; without it the kernel ignores that. */
 	if (mnl_socket_setsockopt(nl->socket, NETLINK_EXT_ACK, &on, sizeof(on)) ||
 	    mnl_socket_setsockopt(nl->socket, NETLINK_GET_STRICT_CHK, &on, sizeof(on)))
 		return -errno;

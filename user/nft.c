@@ -31,7 +31,7 @@ struct search {
 	bool found;
 };
 
-/* Of one expression: those attributes that any of them has, by number */
+/* The attributes of one expression that some kind of expression needs, by number */
 struct attributes {
 	const struct nlattr *at[16];
 };

@@ -31,7 +31,7 @@ static const char *option_title(const struct option_spec *spec, char buf[64])
 	return buf;
 }
 
-/* How often an option was given: the command line wins, and says the same if it says something twice. */
+/* Whether an option was given already: the command line wins over the file, and may repeat itself but not contradict itself. */
 enum given {
 	GIVEN_NOT,
 	GIVEN_HERE,
@@ -177,7 +177,7 @@ static int restore_check(struct options *o)
 	struct reason why = { "" };
 	int err = o->restore ? saved_read(o->restore, &o->saved, &why) : 0;
 
-	/* Before the first time it was saved there is nothing to restore, and still something to load. */
+	/* Nothing has been saved yet: there is nothing to restore, but something to load. */
 	if (err == -ENOENT && o->action == ACTION_LOAD)
 		msg_note("--restore %s: %s, so nothing is restored", o->restore, why.text);
 	else if (err)

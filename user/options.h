@@ -115,8 +115,9 @@ int parse_address(const char *arg, void *value, struct reason *why);
 int parse_filter(const char *arg, void *value, struct reason *why);
 int parse_path(const char *arg, void *value, struct reason *why);
 
-/* Reads the command line, and the configuration file that it may name, into *o, which holds the defaults. The table ends with an entry without name. Stops at -h
- * and -V. Returns 0, or a negative errno after having said what is wrong. options_free() in either case. */
+/* Reads the command line, and the configuration file that it may name, into *o, which holds the defaults. The table ends
+ * with an entry without name. Stops at -h and -V. Returns 0, or a negative errno after having said what is wrong.
+ * options_free() in either case. */
 int options_parse(const struct option_spec *table, int argc, char **argv, struct options *o);
 void options_free(struct options *o);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* reconcile.c - the mappings that are there, and the options */
+/* reconcile.c - makes the mappings that are there agree with the options */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -256,7 +256,7 @@ int reconcile_copy(struct reconcile *r)
 
 int reconcile_copy_rest(struct reconcile *r)
 {
-	/* Who listens was told by the old programs. */
+	/* Listeners were told of them by the old programs. */
 	struct change change = { decide_copy, NULL, r, false, true };
 	int err;
 
@@ -278,7 +278,7 @@ static bool is_mapped(const struct loaded *maps, const struct nat64_config *cfg,
 	       v6_same(&m.v6, v6);
 }
 
-/* Or from host to host in "static4"? */
+/* Has it the address by "static4", from host to host? */
 static bool is_static_outside(const struct loaded *maps, __be32 v4, const union nat64_v6 *v6)
 {
 	struct nat64_lpm4 key = { 32, v4 };
@@ -332,7 +332,8 @@ int reconcile_removed(struct reconcile *r, struct tells *tells)
 	return mappings_walk(r->old->mappings, tell_removed, r);
 }
 
-/* Restores one mapping: into r->edits, or, if that is NULL, at once; or only tells that it is not there. */
+/* Restores one mapping: adds an edit, or if r->edits is NULL makes it at once. With r->last it only says which could not be
+ * restored. */
 static int restore(struct reconcile *r, const struct saved_mapping *m)
 {
 	const char *why = "its address is not in the IPv4 prefix";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* reconcile.h - the mappings that are there, and the options: what is still legal stays */
+/* reconcile.h - makes the mappings that are there agree with the options; what is still legal stays */
 #ifndef NAT64_RECONCILE_H
 #define NAT64_RECONCILE_H
 

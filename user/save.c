@@ -155,7 +155,7 @@ int saved_read(const char *path, struct saved *s, struct reason *why)
 		err = reason(why, -EINVAL, "line %d, column %d: %s", where.line, where.column, where.text);
 	else
 		err = read_document(root, s, why);
-	/* jansson quotes what it does not like */
+	/* the message may quote control characters of the file */
 	for (char *c = why->text; err && *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
@@ -178,7 +178,7 @@ int saved_check(const struct saved *s, const struct prefix4 *pool, struct reason
 	return s->n ? reason(why, -EINVAL, "it is of another translator: no mapping is in %s", text4(*pool).s) : 0;
 }
 
-/* Where symbolic links lead, be there a file or not yet. */
+/* Follows symbolic links to a name, where there need not be a file yet. */
 static int resolve(const char *path, char to[PATH_MAX])
 {
 	char link[PATH_MAX];
@@ -226,7 +226,7 @@ int file_replace(const char *path, int (*write)(FILE *to, void *data), void *dat
 		return reason(why, -errno, "%s", strerror(errno));
 	file = fdopen(fd, "w");
 	err = file ? write(file, data) : -errno;
-	/* Whoever may read the file may read the new one; if it cannot have the old one's owner, it is ours. */
+	/* The new file gets the owner and the mode of the old one. If we may not give it away, it stays ours. */
 	if (!err && old && (fchown(fd, st.st_uid, st.st_gid) || fchmod(fd, st.st_mode & 0777)))
 		err = errno == EPERM ? 0 : -errno;
 	if (!err && (fsync(fd) || rename(temporary, target)))

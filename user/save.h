@@ -44,7 +44,8 @@ void saved_free(struct saved *s);
 /* Is it of another translator: is none of its mappings in the pool? 0, or -EINVAL with *why. */
 int saved_check(const struct saved *s, const struct prefix4 *pool, struct reason *why);
 
-/* Replaces a file, or the one that a symbolic link leads to, by what write(to, data) writes, in one step, or not at all. 0, or a negative errno with *why. */
+/* Replaces a file, or the one that a symbolic link leads to, by what write(to, data) writes, in one step or not at all. 0,
+ * or a negative errno with *why. */
 int file_replace(const char *path, int (*write)(FILE *to, void *data), void *data, struct reason *why);
 
 #endif

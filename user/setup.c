@@ -104,8 +104,8 @@ static int check_filters(const struct setup *s)
 	return 0;
 }
 
-/* Programs for --fast, of this translator or of nobody, and where they are to be. Without --fast, and with nothing
- * loaded, there may be something of nobody's only, for which it is not worth to fail. */
+/* Finds the programs for --fast: ours, those of translators that are gone, and where new ones are to be. If this run wants
+ * none and has none, it may do without looking for those that others have left behind. */
 static int find_fast(struct setup *s)
 {
 	bool wanted = s->o && s->o->fast;
@@ -215,7 +215,7 @@ static int make_order(const struct setup *s)
 
 	if (s->inherit == INHERIT_ALL)
 		return 0;
-	/* There is nothing to be read of a large pool that is new. */
+	/* A new pool has no mappings yet, and may be large. */
 	if (s->inherit != INHERIT_NOTHING || s->o->statics.n || s->reconcile.saved)
 		err = places_read(&s->maps, &places);
 	err = err ? err : order_build(&s->maps, &s->cfg, &places, first_index(s));

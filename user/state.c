@@ -100,7 +100,8 @@ void state_wait(void)
 {
 	struct timespec enough = { .tv_nsec = 100000000 };
 
-	/* Not there with CONFIG_NO_HZ_FULL in use: a program takes microseconds. */
+	/* The kernel refuses that where CONFIG_NO_HZ_FULL is in use. A program runs for microseconds: so this is long
+	 * enough. */
 	if (syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0))
 		nanosleep(&enough, NULL);
 }
@@ -232,7 +233,7 @@ static bool keeps_owner(const struct edit *e)
 	return v6_same(&e->was, &e->to.v6);
 }
 
-/* What the program is to do for an edit, in the end. */
+/* What the program is told to make the edit itself, after prepare(). */
 static struct nat64_edit order_of(const struct edit *e)
 {
 	return (struct nat64_edit){
@@ -246,7 +247,8 @@ static struct nat64_edit order_of(const struct edit *e)
 	};
 }
 
-/* Cuts an entry off its owner, if it is to have another or none: no program writes to it any more as its owner's. */
+/* If an entry is to be static for another host, or free, its owner must not write to it any more: deletes it from by_v6, by
+ * which the owner would find it. */
 static int disown(const struct loaded *maps, const struct edit *e)
 {
 	__u32 index;
@@ -258,8 +260,9 @@ static int disown(const struct loaded *maps, const struct edit *e)
 	return bpf_map_delete_elem(maps->by_v6, &e->was) && errno != ENOENT ? -errno : 0;
 }
 
-/* What comes first: addresses that are to be static are given out no more. One that keeps its owner is static at once: its
- * packets must not be dropped meanwhile. And again later: a packet that has seen it as it was may write its time. */
+/* The first of two steps. Takes addresses that are to be static out of the lists, so that no new host gets them. A host that
+ * keeps its address has it static at once, or its packets might be dropped; and again in the second step, since a packet
+ * that found the mapping dynamic may still have written its time. Others lose theirs. */
 static int prepare(const struct editor *ed, const struct loaded *maps, const struct edits *e)
 {
 	struct nat64_edit *first = malloc(2 * (e->n + 1) * sizeof(*first));
@@ -298,8 +301,8 @@ static int by_tick(const void *a, const void *b)
 	return d < 0 ? -1 : d > 0;
 }
 
-/* Finds the places of the mappings in the list of those in use: one between two others that have not changed theirs comes
- * behind those that came there before. */
+/* Finds the place of each mapping in the list of those in use: the one before which it comes. Those that come before the
+ * same one are run, and so placed, in the order of their last packets. */
 static int find_places(const struct loaded *maps, const struct nat64_config *cfg, struct nat64_edit *list, size_t n)
 {
 	struct places places;
@@ -312,7 +315,8 @@ static int find_places(const struct loaded *maps, const struct nat64_config *cfg
 	return err;
 }
 
-/* Runs `list`, of which those from n_plain on need a place, until all have it. */
+/* Has the edits made. Those from n_plain on need a place in the list of those in use; if packets have changed it meanwhile,
+ * another one. */
 static int run_all(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg,
 		   struct nat64_edit *list, size_t n_plain, size_t n)
 {
@@ -366,7 +370,7 @@ static int apply(const struct editor *ed, const struct loaded *maps, const struc
 	err = run_all(ed, maps, cfg, list, n_plain, n);
 	if (err)
 		goto out;
-	/* An index is edited once. */
+	/* Each index is in it once. */
 	qsort(list, n, sizeof(*list), by_index);
 	for (size_t i = 0; i < e->n; i++) {
 		const struct nat64_edit key = { .index = e->list[i].index };

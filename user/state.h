@@ -2,11 +2,12 @@
 /* state.h - the mappings of a translator that is loaded, read and changed while packets flow
  *
  * What the BPF programs do (headers/state.h, headers/edit.h) and this relies on:
- *  - Mappings are changed by a program, nat64_edit, which does it as the programs of the packets do: nobody has to wait.
- *  - The owner of an entry is found by by_v6 alone, and only a program that found it there, in the same run, writes
- *    .tick without the lock: never over a static one that it has seen.
- *  - A program runs in an RCU read-side critical section. So whoever has changed something and then waited for a grace
- *    period (membarrier(2) does) knows that each program that runs has seen the change. */
+ *  - Mappings are changed by a program, nat64_edit, in the same way as the programs of the packets do it: nobody has to
+ *    wait for anybody.
+ *  - A packet writes to an entry only if it has found it by by_v6 in the same run. It writes .tick without the lock, but
+ *    not if it has seen that the entry is static.
+ *  - A program runs in an RCU read-side critical section. After a grace period, for which membarrier(2) waits, each program
+ *    that runs has seen what was changed before. */
 #ifndef NAT64_USER_STATE_H
 #define NAT64_USER_STATE_H
 
@@ -46,7 +47,7 @@ struct edit {
 	__u32 index;
 	struct nat64_mapping to;
 	union nat64_v6 was; /* the owner before, all zero if none */
-	const char *why;    /* it is taken from its owner, or NULL */
+	const char *why;    /* why its owner loses it, or NULL */
 	bool made;
 };
 
@@ -55,8 +56,8 @@ struct edits {
 	size_t n;
 };
 
-/* The state of an entry: free (zero), static from host to host, held for a static prefix (v6 is all zero), or dynamic:
- * silent for `idle` and there for `age` nanoseconds. */
+/* What an entry is changed to: static, for a host; held for a static prefix (v6 is all zero); dynamic, of a host that has
+ * been silent for `idle` nanoseconds and has had the address for `age`; or all zero, free. */
 struct nat64_mapping mapping_static(const union nat64_v6 *v6);
 int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struct nat64_config *cfg,
 		    struct nat64_mapping *m);
@@ -71,8 +72,8 @@ struct change {
 	/* An edit was made. */
 	void (*done)(const struct edit *e, void *data);
 	void *data;
-	bool once;  /* do not ask again: what packets do meanwhile is right */
-	bool quiet; /* tell nobody */
+	bool once;  /* one round is enough: what packets change meanwhile may stay */
+	bool quiet; /* listeners are not told */
 };
 
 /* Changes entries of maps that programs with the configuration cfg are using, until decide wants nothing any more. 0 or a

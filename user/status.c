@@ -80,7 +80,7 @@ static int get_stats(const struct loaded *maps, int cpus, struct nat64_stats *su
 		return -ENOMEM;
 	err = loaded_stats(maps, cpus, per_cpu);
 	for (int cpu = 0; !err && cpu < cpus; cpu++) {
-		/* all of it is __u64 */
+		/* struct nat64_stats is all __u64 */
 		const __u64 *from = (const __u64 *)&per_cpu[cpu];
 		__u64 *to = (__u64 *)sum;
 

@@ -295,7 +295,7 @@ static void owner_answer(const struct nlmsghdr *msg, void *data)
 	const struct tcmsg *tcm = mnl_nlmsg_get_payload(msg);
 	struct seen_filter seen = { .kind = "", .name = "" };
 	struct owners *o = data;
-	bool made = false; /* it is only added to */
+	bool made = false; /* is_named() sets it, but nobody asks */
 
 	mnl_attr_parse(msg, sizeof(*tcm), filter_attr, &seen);
 	if (seen.chain || tcm->tcm_info >> 16 != NAT64_TC_PRIORITY || !is_bpf(tcm, &seen))
@@ -348,7 +348,7 @@ static int set_filter(struct nl *nl, const struct tc_place *place, __u16 flags, 
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
-/* Never twice: what is attached is attached to a row that has been seen not to have it. */
+/* Attaches the program if it is not there. The revision makes sure that it has not come meanwhile. */
 static int attach_tcx(struct nl *nl, const struct tc_place *place, int prog_fd)
 {
 	int err = -ESTALE;
@@ -367,7 +367,7 @@ static int attach_tcx(struct nl *nl, const struct tc_place *place, int prog_fd)
 
 int tc_attach(struct nl *nl, const struct tc_place *place, enum tc_kind kind, int prog_fd, bool made_clsact)
 {
-	nl->kernel.text[0] = 0; /* tcx is none of netlink's */
+	nl->kernel.text[0] = 0; /* tcx leaves no message there */
 	if (kind == TC_CLSACT)
 		return set_filter(nl, place, NLM_F_EXCL, prog_fd, made_clsact);
 	return attach_tcx(nl, place, prog_fd);

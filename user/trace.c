@@ -44,7 +44,8 @@ static void print_fragment(struct out *o, const struct view *v)
 	out_close(o);
 }
 
-/* pieces: instead of a length; 0: it is one packet. segments: it is a super-packet of so many. */
+/* pieces: how many it was cut into, which is printed instead of a length; 0: it was not. segments: how many there are in a
+ * super-packet. */
 static void print_packet(struct out *o, const char *key, const struct view *v, unsigned int pieces,
 			 unsigned int segments)
 {
@@ -65,7 +66,7 @@ static void print_packet(struct out *o, const char *key, const struct view *v, u
 	out_close(o);
 }
 
-/* Of a packet that was cut, what left last has neither ports nor ICMP type; they were not changed. */
+/* Into how many pieces a packet was cut. The last one, `out`, has neither ports nor ICMP type: they are those that came. */
 static unsigned int count_pieces(const struct nat64_trace *t, const struct view *in, struct view *out)
 {
 	if (!t->cut)

@@ -27,10 +27,10 @@ struct view {
 	__u32 frag_id, frag_off;
 };
 
-/* Of n bytes; false if they are not even an IP header. *v goes on using them. */
+/* Reads the n bytes at b, which *v goes on using. False: that is not even an IP header. */
 bool view(struct view *v, const __u8 *b, size_t n);
 
-/* ICMP stands for ICMPv6, too. */
+/* The protocol, with ICMP for ICMPv6 */
 __u8 common_protocol(__u8 proto);
 
 #endif
