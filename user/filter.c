@@ -8,54 +8,11 @@
 
 #include "filter.h"
 #include "names.h"
-#include "options.h"
-#include "view.h"
+#include "protocol.h"
 
 #define MAX_TEXT   512
 #define MAX_TOKENS 128
 #define MAX_DEPTH  16 /* of parentheses */
-#define UDPLITE	   136
-#define DCCP	   33
-#define SCTP	   132
-
-static const struct protocol {
-	const char *name;
-	__u8 number;
-	bool ports;
-} PROTOCOLS[] = {
-	{ "tcp", IPPROTO_TCP, true },	    { "udp", IPPROTO_UDP, true },    { "icmp", IPPROTO_ICMP, false },
-	{ "icmp6", IPPROTO_ICMPV6, false }, { "sctp", SCTP, true },	     { "dccp", DCCP, true },
-	{ "udplite", UDPLITE, true },	    { "gre", IPPROTO_GRE, false },   { "esp", IPPROTO_ESP, false },
-	{ "ah", IPPROTO_AH, false },	    { "ipip", IPPROTO_IPIP, false }, { NULL, 0, false },
-};
-
-static const struct protocol *by_number(__u8 number)
-{
-	const struct protocol *p = PROTOCOLS;
-
-	while (p->name && p->number != number)
-		p++;
-	return p;
-}
-
-static const struct protocol *by_name(const char *name)
-{
-	const struct protocol *p = PROTOCOLS;
-
-	while (p->name && strcmp(p->name, name))
-		p++;
-	return p;
-}
-
-const char *protocol_name(__u8 number)
-{
-	return by_number(number)->name;
-}
-
-bool protocol_has_ports(__u8 number)
-{
-	return by_number(number)->ports;
-}
 
 /* ---- matching ---- */
 
@@ -231,7 +188,7 @@ static int parse_port_node(struct parser *p, __u8 side, bool range)
 static int parse_protocol_node(struct parser *p)
 {
 	const char *word = p->token[p->at++];
-	const struct protocol *proto = by_name(word);
+	const struct protocol *proto = protocol_by_name(word);
 	__u32 number = proto->number;
 
 	if (!proto->name && parse_number(word, 0, 255, &number, p->why))
@@ -286,7 +243,7 @@ static int parse_qualified(struct parser *p)
 /* What may stand alone, or before a qualified primitive: the family, the protocol, the way */
 static bool parse_word(struct parser *p, struct filter_node *n)
 {
-	const struct protocol *proto = by_name(peek(p));
+	const struct protocol *proto = protocol_by_name(peek(p));
 
 	if (take(p, "ip"))
 		*n = (struct filter_node){ .op = FILTER_FAMILY, .from = 4 };
@@ -314,8 +271,9 @@ static int parse_primitive(struct parser *p)
 	if (word < 0 || !is_qualifier(peek(p)))
 		return word;
 	other = parse_qualified(p);
-	if (other >= 0 && n.op == FILTER_PROTOCOL && p->f->node[other].op == FILTER_PORT && !protocol_has_ports(n.from))
-		return reason(p->why, -EINVAL, "%s has no ports", protocol_name(n.from));
+	if (other >= 0 && n.op == FILTER_PROTOCOL && p->f->node[other].op == FILTER_PORT &&
+	    !protocol_by_number(n.from)->has_ports)
+		return reason(p->why, -EINVAL, "%s has no ports", protocol_by_number(n.from)->name);
 	return add_both(p, FILTER_AND, word, other);
 }
 

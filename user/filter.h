@@ -36,7 +36,7 @@ struct filter_node {
 	__u16 from; /* protocol, first port, family (4 or 6), way (enum nat64_way) */
 	__u16 to;   /* last port */
 	struct prefix4 v4;
-	struct prefix6 v6; /* with length 0 there is .v4 */
+	struct prefix6 v6; /* if .is_v6, else .v4 */
 	bool is_v6;
 };
 
@@ -47,6 +47,9 @@ struct filter {
 	__u8 root;
 };
 
+/* Reads an expression into a struct filter, as an option's .parse (options.h). 0, or -EINVAL with the reason. */
+int parse_filter(const char *arg, void *value, struct reason *why);
+
 /* What is known of a packet */
 struct filter_packet {
 	const struct nat64_trace *trace;
@@ -56,9 +59,5 @@ struct filter_packet {
 };
 
 bool filter_matches(const struct filter *f, const struct filter_packet *p);
-
-/* A protocol by number or name; NULL: without name, or there is none such. */
-const char *protocol_name(__u8 number);
-bool protocol_has_ports(__u8 number);
 
 #endif

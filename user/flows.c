@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "flows.h"
+#include "protocol.h"
 #include "view.h"
 
 #define FLOWS 1024 /* remembered: a new one takes the place of any that has the same hash */

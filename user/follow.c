@@ -20,7 +20,7 @@
 #include "listen.h"
 #include "monitor.h"
 #include "out.h"
-#include "state.h"
+#include "table.h"
 #include "trace.h"
 #include "translator.h"
 

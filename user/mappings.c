@@ -12,6 +12,7 @@
 #include "reconcile.h"
 #include "save.h"
 #include "state.h"
+#include "table.h"
 #include "translator.h"
 
 struct list {

@@ -112,7 +112,6 @@ int parse_octet(const char *arg, void *value, struct reason *why);
 int parse_static(const char *arg, void *value, struct reason *why);
 int append_static(struct options *o, const void *value);
 int parse_address(const char *arg, void *value, struct reason *why);
-int parse_filter(const char *arg, void *value, struct reason *why);
 int parse_path(const char *arg, void *value, struct reason *why);
 
 /* Reads the command line, and the configuration file that it may name, into *o, which holds the defaults. The table ends

@@ -7,7 +7,7 @@
 
 #include "array.h"
 #include "order.h"
-#include "state.h"
+#include "table.h"
 
 static int add_place(__u32 index, const struct nat64_mapping *m, void *data)
 {

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "reconcile.h"
 #include "save.h"
+#include "table.h"
 
 static int by_v6(const void *a, const void *b)
 {

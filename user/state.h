@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* state.h - the mappings of a translator that is loaded, read and changed while packets flow
+/* state.h - changes of the mappings of a translator that is loaded, while packets flow
  *
  * What the BPF programs do (headers/state.h, headers/edit.h) and this relies on:
  *  - Mappings are changed by a program, nat64_edit, in the same way as the programs of the packets do it: nobody has to
@@ -11,36 +11,8 @@
 #ifndef NAT64_USER_STATE_H
 #define NAT64_USER_STATE_H
 
+#include "addr.h"
 #include "loaded.h"
-
-/* One entry of "mappings", as it was at one moment. Returns 0 to go on; anything else ends the walk. */
-typedef int (*mapping_cb)(__u32 index, const struct nat64_mapping *m, void *data);
-
-/* Reads one; 0 or a negative errno. */
-int mapping_read(int mappings, __u32 index, struct nat64_mapping *m);
-
-/* Calls cb for all entries in the order of their addresses, free ones included. Takes the same memory whatever the size.
- * 0, what cb returned, or a negative errno. */
-int mappings_walk(int mappings, mapping_cb cb, void *data);
-
-/* What an entry is at a time */
-enum mapping_kind {
-	MAPPING_FREE,
-	MAPPING_LIVE,
-	MAPPING_EXPIRED,
-	MAPPING_STATIC, /* from host to host */
-	MAPPING_HELD,	/* for a static prefix */
-	MAPPING_KINDS
-};
-
-enum mapping_kind mapping_kind(const struct nat64_mapping *m, const struct nat64_config *cfg, __u64 now);
-
-/* For how long the host has been silent, in nanoseconds. A restored mapping may be older than this machine's clock:
- * differences of its times are right, the times are not. */
-__u64 mapping_idle(const struct nat64_mapping *m, __u64 now);
-
-/* The time-out in nanoseconds. */
-__u64 config_timeout(const struct nat64_config *cfg);
 
 /* A change of one entry. */
 struct edit {
@@ -89,8 +61,5 @@ int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping
 
 /* Waits until no BPF program runs that may not have seen what was changed before. */
 void state_wait(void);
-
-/* Is the address with this index ever given out by itself? The network's own and the broadcast address are not. */
-bool is_given_out(__u32 index, __u32 v4_len);
 
 #endif

@@ -14,9 +14,9 @@
 #include "health.h"
 #include "names.h"
 #include "out.h"
-#include "state.h"
 #include "static.h"
 #include "status.h"
+#include "table.h"
 #include "translator.h"
 
 static const char *const WAY_TITLES[NAT64_WAYS] = { [NAT64_6TO4] = "IPv6 to IPv4", [NAT64_4TO6] = "IPv4 to IPv6" };

@@ -2,6 +2,7 @@
 /* trace.c - what becomes of packets, a line each */
 #include "clock.h"
 #include "names.h"
+#include "protocol.h"
 #include "trace.h"
 #include "view.h"
 
@@ -18,7 +19,7 @@ static void print_port(struct out *o, const char *key, const struct view *v, __u
 
 static void print_protocol(struct out *o, const struct view *v)
 {
-	const char *name = protocol_name(v->proto);
+	const char *name = protocol_by_number(v->proto)->name;
 	char number[16];
 
 	snprintf(number, sizeof(number), "%u", v->proto);

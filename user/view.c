@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
-#include "filter.h"
+#include "protocol.h"
 #include "view.h"
 
 #define TCP_FLAGS 13 /* where they are */
@@ -31,7 +31,7 @@ static void view_transport(struct view *v, const __u8 *packet, size_t at, size_t
 	n -= at;
 	if (v->frag_off)
 		return;
-	if (protocol_has_ports(v->proto) && n >= 4) {
+	if (protocol_by_number(v->proto)->has_ports && n >= 4) {
 		v->has_ports = true;
 		v->sport = get16(b);
 		v->dport = get16(b + 2);
@@ -105,11 +105,6 @@ static bool view6(struct view *v, const __u8 *b, size_t n)
 	if (at < n)
 		view_transport(v, b, at, n);
 	return true;
-}
-
-__u8 common_protocol(__u8 proto)
-{
-	return proto == IPPROTO_ICMPV6 ? IPPROTO_ICMP : proto;
 }
 
 bool view(struct view *v, const __u8 *b, size_t n)

@@ -30,7 +30,4 @@ struct view {
 /* Reads the n bytes at b, which *v goes on using. False: that is not even an IP header. */
 bool view(struct view *v, const __u8 *b, size_t n);
 
-/* The protocol, with ICMP for ICMPv6 */
-__u8 common_protocol(__u8 proto);
-
 #endif
