@@ -358,32 +358,6 @@ def test_flowtable(lab, tmp_path_factory, masquerade):
     assert drops(gw) == {}
 
 
-def test_containers(lab):
-    """Twenty, each on a veth of its own with a route to its address, and one pool."""
-    gw, h4 = lab.hosts('gw', 'h4')
-    lab.link(gw, 'wan', h4, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
-    gw.addr('wan', '192.0.2.1/24')
-    h4.addr('eth0', f'{H4}/24')
-    h4.route('default', 'via', '192.0.2.1')
-    gw.load(device='nat64', v4='10.0.1.0/27')
-    for n in range(1, 21):
-        c = lab.host(f'c{n}')
-        lab.link(gw, f'c{n}', c, 'eth0')
-        c.addr('eth0', f'fc00:c::{n:x}/128')
-        c.ip('-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'eth0', 'onlink')
-        gw.ip('addr', 'add', 'fe80::1/64', 'dev', f'c{n}', 'nodad')
-        gw.route(f'fc00:c::{n:x}/128', 'dev', f'c{n}')
-        ping(c, WEB, count=1)
-    with Translator(gw, 'nat64') as t:
-        addresses = {m.v4 for m in t.mappings().values()}
-        assert t.drops() == {}
-    assert len(addresses) == 20
-    gw.ip('link', 'del', 'c20')
-    ping(lab.all[2], WEB, count=1)
-
-
 def test_wireguard_and_lan(lab, file):
     """Peers of a hub and a LAN."""
     h6, gw, h4 = standard(lab)
@@ -406,34 +380,6 @@ def test_wireguard_and_lan(lab, file):
         wait_for(lambda h=host: not h.run('ping', '-c1', '-W0.5', WEB, check=False).returncode, 'an answer')
         fetch(host, f'[{WEB}]', file)
         ping(h4, v4_of(gw, v6, 'nat64'))
-
-
-def test_policy_routing(lab):
-    """Two ways to the hosts and two to IPv4: rules decide, as for any packet."""
-    h6, gw, h4 = standard(lab)
-    lab.link(gw, 'eth2', h4, 'eth1')
-    gw.addr('eth2', '198.18.0.1/24')
-    h4.addr('eth1', '198.18.0.2/24')
-    gw.load(device='nat64')
-    ping(h6, WEB)
-    address = v4_of(gw, 'fc00:6::6', 'nat64')
-    gw.ip('rule', 'add', 'from', address, 'iif', 'nat64', 'table', 7)
-    gw.ip(*'route add default via 198.18.0.2 dev eth2 table 7'.split())
-    before = received(h4, 'eth1')
-    ping(h6, WEB)
-    assert received(h4, 'eth1') - before >= 3, 'not by the rule'
-    gw.nft('''
-        table ip6 m {
-            chain pre { type filter hook prerouting priority mangle; iifname "nat64" meta mark set 9; }
-        }''')
-    gw.ip(*'-6 rule add fwmark 9 table 9'.split())
-    gw.ip(*'-6 route add blackhole default table 9'.split())
-    assert h6.run('ping', '-c1', '-W0.3', WEB, check=False).returncode, 'past the rule by the mark'
-    gw.ip(*'rule del table 7'.split())          # it names the device
-
-
-def received(host, ifname):
-    return json.loads(host.ip('-j', '-s', 'link', 'show', 'dev', ifname))[0]['stats64']['rx']['packets']
 
 
 def test_routes_of_others_to_the_prefix(lab):
