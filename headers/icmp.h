@@ -362,6 +362,16 @@ static __always_inline int cut_out(struct __sk_buff *skb, struct quote *n, __u32
 	return NAT64_PASS;
 }
 
+/* Changes the checksum by the new ICMP header, and takes the quoted IP header off it, which is written anew. */
+static __always_inline int change_headers(struct __sk_buff *skb, struct icmp_work *w)
+{
+	struct quote *n = &w->n;
+
+	n->diff += csum_sub(icmp_header_sum(&n->icmp), icmp_header_sum(&w->old));
+	n->icmp.check = w->old.check;
+	return cut_out(skb, n, n->at, n->old_header);
+}
+
 /* Cuts the packet after what is kept of the quoted one, and saves the extensions that stay. */
 static __always_inline int cut_tail(struct __sk_buff *skb, struct icmp_work *w)
 {

@@ -80,7 +80,6 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	struct quote *n;
 	csum_t v6;
 	__u8 type;
-	int sum;
 
 	if (!w || !p)
 		return NAT64_DROP_NO_MEMORY;
@@ -115,14 +114,10 @@ __noinline int icmp_error46(struct __sk_buff *skb)
 	else
 		fit_quote(n, ICMP6_ERROR_MAX, IP6_HEADER, 0); /* no length field, no extensions */
 
-	sum = range_sum(skb, n->at, n->old_header);
-	if (sum < 0)
-		return NAT64_DROP_TRUNCATED;
+	TRY(change_headers(skb, w));
 	p->l4_len = sizeof(struct icmp) + quote_len(n);
-	n->diff += icmp_header_sum(&n->icmp) + csum_header6(h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
+	n->diff += csum_header6(h, q->frag) + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
 		   csum_pseudo(p->l4_len, IPPROTO_ICMPV6);
-	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum);
-	n->icmp.check = old->check;
 	TRY(cut_tail(skb, w));
 
 	TRY(replace46(skb, (__s32)(n->new_header - n->old_header) - p->ext_len, false));

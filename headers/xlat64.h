@@ -110,7 +110,6 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 	struct quote *n;
 	csum_t v6;
 	__u8 type;
-	int sum;
 
 	if (!w || !p)
 		return NAT64_DROP_NO_MEMORY;
@@ -145,14 +144,9 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 		TRY(source64(skb, p));
 	n->icmp.b[1] = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
 
-	/* The sum of an IPv4 header is 0: what the checksum loses is the pseudo-header and the quoted IPv6 header. */
-	sum = range_sum(skb, n->at, n->old_header);
-	if (sum < 0)
-		return NAT64_DROP_TRUNCATED;
-	n->diff += icmp_header_sum(&n->icmp);
-	n->diff = csum_sub(n->diff, icmp_header_sum(old) + sum + csum_v6(&p->saddr6) + csum_v6(&p->daddr6) +
-					    csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
-	n->icmp.check = old->check;
+	/* The checksum also loses the pseudo-header. The sum of the quoted IPv4 header, with its own checksum, is 0. */
+	TRY(change_headers(skb, w));
+	n->diff = csum_sub(n->diff, csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(p->l4_len, IPPROTO_ICMPV6));
 	TRY(cut_tail(skb, w));
 
 	header64(q, IP4_HEADER + q->l4_len, &w->inner);
