@@ -5,7 +5,7 @@
 
 #include "tc.h"
 
-/* One that is there or is to be there */
+/* A program for --fast that is attached, or is to be */
 struct fast_program {
 	struct tc_place place;
 	struct tc_hook hook; /* as found */

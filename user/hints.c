@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* hints.c - what works, and is probably not what was meant */
+/* hints.c - warns of options that work, but are probably not what was meant */
 #include <linux/rtnetlink.h>
 #include <string.h>
 

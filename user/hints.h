@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* hints.h - what works, and is probably not what was meant */
+/* hints.h - warns of options that work, but are probably not what was meant */
 #ifndef NAT64_HINTS_H
 #define NAT64_HINTS_H
 

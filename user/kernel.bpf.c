@@ -40,7 +40,7 @@ int find_policies(void *ctx)
 	if (!net || !bpf_core_field_exists(net->xfrm))
 		return 0;
 	policy_count = (__u64)&net->xfrm.policy_count[XFRM_OUT];
-	/* It was one byte of bits for a release, which most kernels of that series have left behind. */
+	/* At first it was one byte of bits, in Linux 5.15; most kernels of that series have the array by now. */
 	if (bpf_core_field_exists(net->xfrm.policy_default) && bpf_core_field_size(net->xfrm.policy_default) == 3)
 		policy_default = (__u64)&net->xfrm.policy_default;
 	return 0;

@@ -35,7 +35,7 @@ extern const struct loaded LOADED_NONE;
 int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *why);
 void loaded_close(struct loaded *old);
 
-/* What its "pool" says, of whatever version, in today's form. False: its mappings are of none that is known. */
+/* What its map "pool" says, in the form of this version. False: its mappings are of a version that is not known. */
 bool loaded_pool(const struct loaded *old, struct nat64_pool *pool);
 
 /* The configuration that it was loaded with. 0, or a negative errno with *why: it may be another version of nat64. */

@@ -41,8 +41,8 @@ static int bpf(enum bpf_cmd cmd, void *attr, size_t size)
 	return syscall(SYS_bpf, cmd, attr, size) < 0 ? -errno : 0;
 }
 
-/* May this process look into programs, and is this a kernel before tcx? Such a kernel refuses who has not CAP_NET_ADMIN
- * before it looks at the hook. */
+/* May this process look into programs, and is this a kernel before tcx? Such a kernel refuses a process without
+ * CAP_NET_ADMIN before it looks at which hook was meant. */
 static bool is_before_tcx(void)
 {
 	unsigned int major, minor;

@@ -18,7 +18,7 @@ int parse_interface(const char *arg, void *value, struct reason *why)
 	return 0;
 }
 
-/* As the kernel wants a name, and no pattern. */
+/* What the kernel takes for the name of an interface, but none with %, which it would take for a pattern */
 int parse_device(const char *arg, void *value, struct reason *why)
 {
 	size_t n = strlen(arg);
