@@ -289,6 +289,39 @@ def test_clat(lab, file):
     h6.ip(*'addr del 192.0.0.1/32 dev clat'.split())
 
 
+def test_clat_of_a_router(lab, file):
+    """RFC 6877: hosts that have IPv4 alone, behind a router that has IPv6 alone. There is no NAT44: each has an address of the
+    router's /96, by which it is also reached."""
+    h6, gw, h4 = standard(lab)
+    h = lab.host('h')
+    lab.link(h6, 'lan', h, 'eth0')
+    gw.load()
+    gw.route('fc00:c1a7::/96', 'via', 'fc00:6::6')
+    h6.sysctl('net.ipv4.ip_forward', 1)
+    h6.sysctl('net.ipv6.conf.all.forwarding', 1)
+    for conf in 'all', 'default', 'lan', 'eth0':
+        h6.sysctl(f'net.ipv4.conf.{conf}.rp_filter', 1)
+    h6.addr('lan', '192.168.7.1/24')
+    h.addr('eth0', '192.168.7.7/24')
+    h.route('default', 'via', '192.168.7.1')
+    h6.load('-6', 'fc00:c1a7::/96', '-s', '64:ff9b::/96=0.0.0.0/0', device='clat', v4=None, allow=())
+    serve(h4, file.parent, H4)
+    ping(h, H4)
+    fetch(h, H4, file)
+    assert hops(h.run('traceroute', '-n', '-q1', H4).stdout)[-1] == H4
+    ping(h4, v4_of(gw, embed('192.168.7.7', 'fc00:c1a7::/96'), 'eth0'))
+    with socket_of(h, '0.0.0.0') as s, socket_of(h4, '0.0.0.0') as s4:
+        for size in 100, 1400, 5000:
+            data = os.urandom(size)
+            s.sendto(data, (H4, 7000))
+            got, back = s4.recvfrom(1 << 16)
+            assert got == data
+            s4.sendto(data, back)
+            assert s.recv(1 << 16) == data
+    with Translator(h6, 'clat') as t:
+        assert t.drops() == {}
+
+
 def test_one_neighbour_for_all(nat_device):
     """However many hosts and servers there are: the kernel's tables of neighbours are small."""
     gw = nat_device
