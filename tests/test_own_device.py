@@ -431,6 +431,17 @@ def test_routes_of_others_to_the_prefix(lab):
         gw.ip('-6', 'route', 'del', *kind, '64:ff9b::/96', *how)
         gw.nat64('--device', 'nat64', '--status')
         gw.unload(i='nat64')
+    gw.ip(*'-6 route add unreachable 64:ff9b::a00:0/104'.split())          # no private addresses: that is its good right
+    gw.load(device='nat64')
+    gw.nat64('--device', 'nat64', '--status')
+    ping(h6, WEB)
+    assert 'unreachable' in h6.run('ping', '-c1', '-W5', embed('10.9.9.9'), check=False).stdout.lower()
+    gw.unload(i='nat64')
+    gw.ip(*'-6 route del unreachable 64:ff9b::a00:0/104'.split())
+    gw.ip(*'-6 route add 64:ff9b::a00:0/104 via fc00:6::6'.split())
+    done = gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)
+    assert 'there is already a route to 64:ff9b::a00:0/104 on eth0' in done.stderr
+    gw.ip(*'-6 route del 64:ff9b::a00:0/104'.split())
     gw.load()                   # before the stack: a route of a device of ours is not in its way
     gw.load('--icmp-src', '192.0.0.12', device='nat64', v4='10.0.2.0/24')
     gw.load()

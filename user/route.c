@@ -282,12 +282,13 @@ static void route6_answer(const struct nlmsghdr *msg, void *data)
 	lookup_answer(msg, &seen);
 	if (rtm->rtm_family != AF_INET6 || rtm->rtm_flags & RTM_F_CLONED || s->found.dst.len ||
 	    !prefix6_covers(&s->v6_prefix, &seen.dst) || (seen.oif == s->link->index && s->link->index) ||
-	    (seen.dst.len == s->v6_prefix.len && seen.metric > IP6_RT_PRIO_USER))
+	    (seen.dst.len == s->v6_prefix.len ? seen.metric > IP6_RT_PRIO_USER : seen.type != RTN_UNICAST))
 		return;
 	s->found = seen;
 }
 
-/* A route of somebody else's to the NAT64 prefix, or a part of it, that comes before the one to a device of ours */
+/* A route of somebody else's to the NAT64 prefix, or a part of it, that comes before the one to a device of ours. One that
+ * says no to a part, to private addresses, say, may. */
 static int check_v6_routes(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, struct reason *why)
 {
 	struct search6 s = { .link = link, .v6_prefix = v6_prefix };
