@@ -70,14 +70,20 @@ static __always_inline int finish(struct __sk_buff *skb, enum nat64_way way, int
 	return act;
 }
 
-/* What becomes of a packet that is IPv4 now: what the program returns for it. */
-static __always_inline int pass_on64(struct __sk_buff *skb, const struct pkt *p)
+/* Passes on a packet that is IPv4 now. */
+static __always_inline int pass_on64(struct __sk_buff *skb, struct pkt *p)
 {
-	if (carries_state(skb))
-		return arrive_again();
-	if (cfg.device) /* what becomes of .tc_index when TC_ACT_OK is returned: see send_by_stack */
-		skb->tc_classid = skb->tc_index;
-	return cfg.fast ? send_fast64(skb, p) : TC_ACT_OK;
+	if (!carries_state(skb)) {
+		if (cfg.device) /* what becomes of .tc_index when TC_ACT_OK is returned: see send_by_stack */
+			skb->tc_classid = skb->tc_index;
+		p->act = cfg.fast && !cfg.device ? send_fast64(skb, p) : TC_ACT_OK;
+		if (!cfg.by_home || p->act != TC_ACT_OK)
+			return NAT64_PASS;
+	}
+	if (cfg.by_home)
+		return arrive_at_home(skb, &p->act);
+	p->act = arrive_again();
+	return NAT64_PASS;
 }
 
 static __always_inline int translate_and_send64(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h)
@@ -86,8 +92,7 @@ static __always_inline int translate_and_send64(struct __sk_buff *skb, struct pk
 	if (p->offloads & APART)
 		return run_stage(skb, p, take_apart);
 	TRY(translate64(skb, p));
-	p->act = pass_on64(skb, p);
-	return NAT64_PASS;
+	return pass_on64(skb, p);
 }
 
 SEC("tc")
@@ -112,19 +117,19 @@ int nat64_6to4(struct __sk_buff *skb)
 static __always_inline int translate_and_send46(struct __sk_buff *skb, struct pkt *p, const struct iphdr *h)
 {
 	struct nat64_hop *hop = NULL;
-	__u64 mac;
-	bool fits;
+	bool fits, stack;
+	__u64 to;
 
 	TRY(bind46(skb, p, h, &hop));
 	if (p->offloads & APART)
 		return run_stage(skb, p, take_apart);
 	TRY(translate46(skb, p));
 	fits = skb->gso_size || skb->len <= l3_off() + cfg.mtu; /* if not, the kernel is asked what becomes of it */
-	mac = known_hop(hop);
-	if (cfg.device && !p->cut)
+	to = known_hop(hop);
+	stack = (cfg.device && !cfg.has_ports) || has_ipsec_policy(skb) || !cut_tail6(skb, p);
+	if (cfg.device && !p->cut && (stack || to == by_stack()))
 		return send_by_stack(skb, &p->act);
-	if (!p->cut && !has_ipsec_policy(skb) && cut_tail6(skb, p) &&
-	    (cfg.l3 || (fits && mac && write_mac(skb, 0, mac))))
+	if (!p->cut && !stack && (cfg.l3 || (fits && to && send_straight(skb, p, to, &p->act))))
 		return NAT64_PASS;
 	TRY(run_stage(skb, p, find_way));
 	return run_stage(skb, p, send_with_care);

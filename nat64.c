@@ -16,6 +16,7 @@
 #include "user/options.h"
 #include "user/setup.h"
 #include "user/status.h"
+#include "user/translator.h"
 
 #define EXIT_USAGE 2
 
@@ -23,7 +24,7 @@
 #define TEXT(name)  FIELD(name), .is_text = true /* a const char * */
 
 static const struct option_spec OPTIONS[] = {
-	{ 'i', "interface", "IF", "the interface that faces the IPv6 hosts", parse_interface, FIELD(interface),
+	{ 'i', "interface", "IF", "an interface that faces IPv6 hosts", parse_interface, .append = append_interface,
 	  .in_file = true, .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
 	{ 0, "device", "NAME", "a device of its own, for what is routed to it", parse_device, FIELD(device),
 	  .in_file = true },
@@ -83,7 +84,7 @@ static const struct options DEFAULTS = {
 
 static void help(void)
 {
-	puts("Usage: nat64 -i IF -4 PREFIX -a PREFIX [OPTION]...   load or reconfigure\n"
+	puts("Usage: nat64 -i IF... -4 PREFIX -a PREFIX [OPTION]... load or reconfigure\n"
 	     "       nat64 --device NAME -4 PREFIX -a PREFIX ...  for what is routed to it\n"
 	     "       nat64 -i IF -u                               unload\n"
 	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
@@ -121,7 +122,7 @@ static bool clean(struct nl *nl, const struct options *o, int *ret)
 
 	*ret = setup_clean(nl, &found) ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (found && *ret == EXIT_SUCCESS)
-		msg_note("-i %s: no such interface; removed what --fast had left for one that is gone", o->interface);
+		msg_note("-i %s: no such interface; removed what --fast had left for one that is gone", o->interface.s);
 	return found;
 }
 
@@ -129,7 +130,7 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 {
 	switch (o->action) {
 	case ACTION_LOAD:
-		return setup_load(nl, link, o);
+		return setup_load(nl, link, NULL, 0, o);
 	case ACTION_UNLOAD:
 		return setup_unload(nl, link);
 	case ACTION_STATUS:
@@ -151,49 +152,158 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 	return -EINVAL;
 }
 
-/* With --device: sees to it that there is one, loads the translator, and takes the device away again if that fails. */
-static int load(struct nl *nl, const struct options *o, struct link *link, bool there)
-{
-	struct reason why = { "" };
-	int err;
+#define DEVICE_NAME "nat64" /* where nobody has given one */
+#define DEVICES	    100
 
-	if (there && !link->own)
-		return msg_fail(-EEXIST, "--device %s: there is another interface of that name", o->device);
-	if (!there && o->dry_run)
-		*link = device_planned(o->device);
-	else if (!there && device_make(nl, o->device, link, &why))
-		return msg_fail(-EIO, "--device %s: %s", o->device, why.text);
-	err = setup_load(nl, link, o);
-	if (err && !there && !o->dry_run && device_del(nl, link))
-		msg_warn("cannot undo: device %s", o->device);
-	return err;
+/* The links of what it is to be loaded on. */
+struct places {
+	struct link device;
+	bool make; /* it is not there yet */
+	struct link *ports;
+	size_t n_ports;
+	const char **missing; /* names of ports */
+	size_t n_missing;
+};
+
+/* Is the interface one for -i? 0, or -EINVAL after having said why not. */
+static int check_port(const struct link *link, const char *name)
+{
+	if (link->flags & IFF_LOOPBACK)
+		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", name);
+	return 0;
+}
+
+static bool is_port(const struct places *p, unsigned int index)
+{
+	for (size_t i = 0; i < p->n_ports; i++)
+		if (p->ports[i].index == index)
+			return true;
+	return false;
+}
+
+/* All -i that are there: interfaces come and go, and the others have to work on. Returns the exit status. */
+static int find_ports(struct nl *nl, const struct options *o, struct places *p)
+{
+	bool ethernet = false;
+
+	p->ports = calloc(o->n_ports, sizeof(*p->ports));
+	p->missing = calloc(o->n_ports, sizeof(*p->missing));
+	if (!p->ports || !p->missing)
+		return msg_fail(-ENOMEM, "%s", strerror(ENOMEM)), EXIT_FAILURE;
+	for (size_t i = 0; i < o->n_ports; i++) {
+		const char *name = o->ports[i].s;
+		struct link *link = &p->ports[p->n_ports];
+		int err = link_find(nl, name, link);
+
+		if (err == -ENODEV) {
+			p->missing[p->n_missing++] = name;
+			continue;
+		}
+		if (err)
+			return msg_fail(err, "-i %s: %s", name, nl_error(nl, err)), EXIT_FAILURE;
+		if (check_port(link, name))
+			return EXIT_USAGE;
+		if (link->own)
+			return msg_fail(-EINVAL, "-i %s: is nat64's own device", name), EXIT_USAGE;
+		p->n_ports += !is_port(p, link->index);
+		ethernet |= !link->l3;
+	}
+	if (!p->n_ports && !*o->device)
+		return msg_fail(-ENODEV, "-i %s: no such interface, and none of the others", o->ports[0].s), EXIT_USAGE;
+	if (o->fast && !ethernet)
+		return msg_fail(-EINVAL, "--fast: none of -i is an Ethernet interface"), EXIT_USAGE;
+	return EXIT_SUCCESS;
+}
+
+/* The device that several -i share: that of the translator that one of them is a port of, or a new one. 0 or a negative
+ * errno, without having said anything; -EEXIST: there are too many. */
+static int name_device(struct nl *nl, struct places *p, char name[IF_NAMESIZE])
+{
+	int err = -ENOENT;
+
+	for (size_t i = 0; err == -ENOENT && i < p->n_ports; i++)
+		err = translator_home(nl, &p->ports[i], &p->device);
+	if (!err)
+		memcpy(name, p->device.name, IF_NAMESIZE);
+	for (unsigned int i = 1; err == -ENOENT && i < DEVICES; i++) {
+		snprintf(name, IF_NAMESIZE, i == 1 ? DEVICE_NAME : DEVICE_NAME "-%u", i);
+		err = link_find(nl, name, &p->device);
+		if (err != -ENODEV)
+			err = err ? err : -ENOENT;
+	}
+	return err == -ENOENT ? -EEXIST : err == -ENODEV ? 0 : err;
+}
+
+/* The device: that of --device, or one for several -i. Returns the exit status. */
+static int find_device(struct nl *nl, const struct options *o, struct places *p)
+{
+	char name[IF_NAMESIZE] = "";
+	struct reason why = { "" };
+	int err = 0;
+
+	if (*o->device)
+		memcpy(name, o->device, sizeof(name));
+	else
+		err = name_device(nl, p, name);
+	err = err ? err : link_find(nl, name, &p->device);
+	if (err && err != -ENODEV)
+		return msg_fail(err, "cannot look for the device%s%s: %s", *name ? " " : "", name, nl_error(nl, err)),
+		       EXIT_FAILURE;
+	p->make = err;
+	if (!p->make && !p->device.own)
+		return msg_fail(-EEXIST, "--device %s: there is another interface of that name", name), EXIT_FAILURE;
+	if (p->make && o->dry_run)
+		p->device = device_planned(name);
+	else if (p->make && device_make(nl, name, &p->device, &why))
+		return msg_fail(-EIO, "--device %s: %s", name, why.text), EXIT_FAILURE;
+	return EXIT_SUCCESS;
+}
+
+/* Loads a translator with a device of its own, and takes the device away again if that fails. Returns the exit status. */
+static int load(struct nl *nl, const struct options *o)
+{
+	struct places p = { 0 };
+	int ret = o->n_ports ? find_ports(nl, o, &p) : EXIT_SUCCESS;
+
+	hold_signals();
+	if (ret == EXIT_SUCCESS)
+		ret = find_device(nl, o, &p);
+	if (ret == EXIT_SUCCESS && setup_load(nl, &p.device, p.ports, p.n_ports, o)) {
+		ret = EXIT_FAILURE;
+		if (p.make && !o->dry_run && device_del(nl, &p.device))
+			msg_warn("cannot undo: device %s", p.device.name);
+	}
+	for (size_t i = 0; ret == EXIT_SUCCESS && i < p.n_missing; i++)
+		msg_warn("-i %s: no such interface; run nat64 again when it is there", p.missing[i]);
+	free(p.ports);
+	free(p.missing);
+	return ret;
 }
 
 static int run(struct nl *nl, const struct options *o)
 {
+	const char *name = o->interface.s;
 	struct link link;
 	int err, ret;
 
 	err = nl_open(nl, NETLINK_ROUTE);
 	if (err)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
-	if (options_for_all(o->action) && !*o->interface)
+	if (options_for_all(o->action) && !*name)
 		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
-	err = link_find(nl, o->interface, &link);
-	if (o->action == ACTION_LOAD && *o->device && (!err || err == -ENODEV)) {
-		hold_signals();
-		return load(nl, o, &link, !err) ? EXIT_FAILURE : EXIT_SUCCESS;
-	}
+	if (o->action == ACTION_LOAD && (*o->device || o->n_ports))
+		return load(nl, o);
+	err = link_find(nl, name, &link);
 	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
 		return ret;
 	if (err == -ENODEV)
-		return msg_fail(err, "-i %s: no such interface", o->interface), EXIT_USAGE;
+		return msg_fail(err, "-i %s: no such interface", name), EXIT_USAGE;
 	if (err)
-		return msg_fail(err, "-i %s: %s", o->interface, nl_error(nl, err)), EXIT_FAILURE;
-	if (o->action == ACTION_LOAD && link.flags & IFF_LOOPBACK)
-		return msg_fail(-EINVAL, "-i %s: is loopback, where no IPv6 hosts are", o->interface), EXIT_USAGE;
+		return msg_fail(err, "-i %s: %s", name, nl_error(nl, err)), EXIT_FAILURE;
+	if (o->action == ACTION_LOAD && check_port(&link, name))
+		return EXIT_USAGE;
 	if (o->action == ACTION_LOAD && o->fast && (link.l3 || link.own))
-		return msg_fail(-EINVAL, "--fast: not on -i %s, which is %s", o->interface,
+		return msg_fail(-EINVAL, "--fast: not on -i %s, which is %s", name,
 				link.own ? "nat64's own device" : "no Ethernet interface"),
 		       EXIT_USAGE;
 	if (!options_for_all(o->action))

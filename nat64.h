@@ -29,6 +29,11 @@
 		0x02, 'n', 'a', 't', '6', '4' \
 	}
 
+/* The ports of a translator: interfaces that its programs are attached to. Each has programs of its own, which differ in
+ * their configuration, over the same maps. A translator of one interface has that one; a device of nat64's own (--device)
+ * may have others besides, which it sends to straight. They have numbers from 1 on. */
+#define NAT64_PORTS 128
+
 /* The limits that both sides rely on. */
 #define NAT64_V4_LEN_MIN  8 /* 16 M mappings */
 #define NAT64_V4_LEN_MAX  31
@@ -80,14 +85,31 @@ struct nat64_config {
 			     * to be seen; for programs that cannot find it themselves */
 	__u64 policy_default; /* the same: of what becomes of packets that there is no policy for (3 bytes) */
 	__u32 epoch_shift;    /* see struct nat64_node */
-	__u8 pad2[4];
+	__u8 has_ports;	      /* of a device: 1, it has ports besides itself */
+	__u8 by_home;	      /* of a port: 1, what has become IPv4 comes in by the device, as rp_filter wants it */
+	__u8 unrouted;	      /* of a device: 1, the NAT64 prefix is not routed to it, it is there for its ports */
+	__u8 pad2;
 	__u64 reuse_idle; /* in a full pool, one idle for longer may go to another host (jiffies, at most .timeout); 0: as
 			   * .timeout */
+	__u64 home_mac;	  /* of the device that this is a port of, in the first 6 bytes */
+	__u32 home;	  /* its index, 0: the routes lead to this interface itself */
+	__u32 port;	  /* the number of this one */
+};
+
+/* Map "ports": array, index = number. Made anew each load; an interface keeps its number from one to the next. */
+struct nat64_port {
+	__u32 ifindex; /* 0: there is none of this number */
+	__u32 mtu;     /* when loaded, bytes */
+	__u64 mac;     /* its own, in the first 6 bytes: not older than what is remembered of any next hop there */
+	__u8 l3;       /* 1: frames have no Ethernet header */
+	__u8 leaving;  /* 1: it is no port any more, but something of ours is still to be taken away there */
+	__u8 pad[6];
+	char name[16]; /* when loaded, to be told when it is gone */
 };
 
 /* The next hop of an IPv6 host. */
 struct nat64_hop {
-	__u64 mac;  /* in the first 6 bytes */
+	__u64 mac; /* in the first 6 bytes; in the others (host byte order) the number of its port. That of the device: go by the stack */
 	__u64 tick; /* when it was looked up, jiffies; good for a quarter of a second */
 };
 

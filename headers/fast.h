@@ -59,7 +59,7 @@ static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p
 	fib->ipv4_src = p->saddr4;
 	fib->ipv4_dst = p->daddr4;
 	if (bpf_fib_lookup(skb, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == cfg.ifindex ||
-	    !mac_of(fib) || !is_neighbour_used(fib))
+	    fib->ifindex == cfg.home || !mac_of(fib) || !is_neighbour_used(fib))
 		return false;
 	hop->saddr = p->saddr4;
 	hop->daddr = p->daddr4;
@@ -113,15 +113,15 @@ static __always_inline bool is_usual46(struct __sk_buff *skb, const struct iphdr
 	       h->protocol != IPPROTO_ICMP && (skb->len == len || (skb->len > len && !skb->gso_size)) && is_usual(skb);
 }
 
-/* Does it fit our link as it is, or in the segments that it stands for? */
-static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
+/* Does it fit the link of the port as it is, or in the segments that it stands for? */
+static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p, const struct nat64_port *port)
 {
 	__u8 doff;
 
 	if (!skb->gso_size)
-		return IP6_HEADER + p->l4_len <= (p->df ? cfg.mtu : cfg.cut_mtu);
+		return IP6_HEADER + p->l4_len <= (p->df || port->mtu < cfg.cut_mtu ? port->mtu : cfg.cut_mtu);
 	return p->df && p->proto == IPPROTO_TCP && pkt_load(skb, p->l4_off + 12, &doff, 1) == NAT64_PASS &&
-	       IP6_HEADER + (doff >> 4) * 4 + skb->gso_size <= cfg.mtu;
+	       IP6_HEADER + (doff >> 4) * 4 + skb->gso_size <= port->mtu;
 }
 
 /* 4→6, of a packet that has just arrived by Ethernet. `*usual`: whether it is ours to send or to drop; if not, it is as
@@ -129,10 +129,10 @@ static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p)
 static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p, bool *usual)
 {
 	const struct iphdr *h = pkt_at(skb, ETH_HEADER, sizeof(*h));
+	const struct nat64_port *port;
 	struct nat64_hop *hop = NULL;
 	struct header6 new;
-	__u32 zero = 0;
-	__u64 *own, to;
+	__u64 own, to;
 
 	*usual = false;
 	if (!h || !is_ours4(h->daddr) || !is_usual46(skb, h))
@@ -143,25 +143,26 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p, &hop));
 	to = known_hop(hop);
-	own = bpf_map_lookup_elem(&own_mac, &zero);
-	if (!to || !own || !fits46(skb, p))
+	port = to ? port_of(to) : NULL;
+	if (!port || (cfg.device && port->ifindex == cfg.ifindex) || port->l3 || !fits46(skb, p, port))
 		return NAT64_PASS;
-	own = after(own, to); /* as it was written: before that next hop, see find_hop */
-	if (!READ_ONCE(*own))
+	port = after(port, to); /* as it was written: before that next hop, see found_hop */
+	own = READ_ONCE(port->mac);
+	if (!own)
 		return NAT64_PASS;
 	/* Link padding has been in whatever memory the sender had, and is nobody else's. */
 	if (!cut_end(skb, ETH_HEADER + p->ip_len))
 		return NAT64_PASS;
 
 	*usual = true;
-	p->act = bpf_redirect(cfg.ifindex, 0);
+	p->act = bpf_redirect(port->ifindex, 0);
 	TRY(see_offloads(skb, p, csum_32(p->saddr4) + csum_32(p->daddr4)));
 	TRY(transport46(skb, p));
 	p->ttl--;
 	header46(p, &new);
 	TRY(replace46(skb, 0, false));
 	TRY(pkt_write(skb, ETH_HEADER, &new.ip, sizeof(new.ip), p->offloads & KERNEL_CSUM));
-	return write_mac(skb, 0, to) && write_mac(skb, 6, READ_ONCE(*own)) ? NAT64_PASS : NAT64_DROP_NO_MEMORY;
+	return write_mac(skb, 0, to) && write_mac(skb, 6, own) ? NAT64_PASS : NAT64_DROP_NO_MEMORY;
 }
 
 #endif

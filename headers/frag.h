@@ -148,7 +148,7 @@ __noinline int send_with_care(struct __sk_buff *skb)
 	if (p->cut) {
 		TRY(finish_csum(skb, p));
 		TRY(cut(skb, p, &s->hop));
-	} else if (s->direct && write_mac(skb, 0, s->mac)) {
+	} else if (s->direct && send_straight(skb, p, s->to, &p->act)) {
 		return NAT64_PASS;
 	}
 	return send_to(skb, &s->hop, &p->act);

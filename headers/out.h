@@ -16,8 +16,8 @@ struct hop {
 struct sending {
 	struct bpf_fib_lookup fib;
 	struct hop hop;
-	__u64 mac;   /* of the next hop, if .direct */
-	bool direct; /* the next hop is on our own interface, and known: its MAC address is all that the packet needs */
+	__u64 to;    /* if .direct: the next hop, as struct nat64_hop has it */
+	bool direct; /* the next hop is at a port of ours, and known */
 };
 
 struct {
@@ -44,13 +44,20 @@ struct {
 	__type(value, struct neighbour);
 } neighbours SEC(".maps");
 
-/* The MAC address of our own interface, 6 bytes: not older than what is remembered of any next hop. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, NAT64_PORTS + 1);
 	__type(key, __u32);
-	__type(value, __u64);
-} own_mac SEC(".maps");
+	__type(value, struct nat64_port);
+} ports SEC(".maps");
+
+/* The number of a port by the index of its interface. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, NAT64_PORTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} port_numbers SEC(".maps");
 
 /* Is the next hop of `fib` one that the kernel itself has sent something to in the last quarter of a second? If not,
  * it must now: its neighbour entries are kept, and their addresses verified, only while it sends by them. */
@@ -71,11 +78,41 @@ static __always_inline bool is_neighbour_used(const struct bpf_fib_lookup *fib)
 	return false;
 }
 
-/* A MAC address as a number whose first 6 bytes it is, for it can be read and written at once. */
+/* A MAC address as a number whose first 6 bytes it is, for it can be read and written at once; with the number of a port in
+ * the others, as in struct nat64_hop. */
 union mac {
 	__u64 all;
-	__u16 h[4];
+	struct {
+		__u16 h[3];
+		__u16 port;
+	};
 };
+
+/* The port of a next hop, or NULL. */
+static __always_inline struct nat64_port *port_of(__u64 to)
+{
+	__u32 number = ((union mac){ .all = to }).port;
+	struct nat64_port *port = bpf_map_lookup_elem(&ports, &number);
+
+	return port && port->ifindex ? port : NULL;
+}
+
+/* The number of the port with that index, if the translator sends to it straight, or 0. */
+static __always_inline __u32 port_number(__u32 ifindex)
+{
+	__u32 *number;
+
+	if (!cfg.device)
+		return ifindex == cfg.ifindex ? cfg.port : 0;
+	number = bpf_map_lookup_elem(&port_numbers, &ifindex);
+	return number && *number != cfg.port ? *number : 0;
+}
+
+/* The next hop of all that the stack sends on. */
+static __always_inline __u64 by_stack(void)
+{
+	return ((union mac){ .port = cfg.port }).all;
+}
 
 /* Writes `mac` into the frame: at 0 the receiver, at 6 the sender. */
 static __always_inline bool write_mac(struct __sk_buff *skb, __u32 at, __u64 mac)
@@ -130,18 +167,60 @@ static __noinline int look_up6(struct __sk_buff *skb, const struct pkt *p, struc
 	return bpf_fib_lookup(skb, fib, sizeof(*fib), 0);
 }
 
+static __always_inline bool is_way(int ret)
+{
+	return ret == BPF_FIB_LKUP_RET_SUCCESS || ret == BPF_FIB_LKUP_RET_NO_NEIGH;
+}
+
+/* On a device of our own: is the way of `p` one that we take? Only to ports; all else is the stack's, whose firewall sees
+ * both directions of a connection then. *mtu: that of the port. */
+static __always_inline bool is_to_port(struct __sk_buff *skb, const struct pkt *p, struct sending *s, __u32 *mtu)
+{
+	bool way = is_way(look_up6(skb, p, &s->fib, 1));
+	__u32 number = way ? port_number(s->fib.ifindex) : 0;
+	const struct nat64_port *port = number ? bpf_map_lookup_elem(&ports, &number) : NULL;
+
+	if (!port)
+		return false;
+	*mtu = port->mtu;
+	return true;
+}
+
+/* Remembers a next hop on a port of ours, unless the way there has less room than the port. */
+static __always_inline void found_hop(const struct pkt *p, struct sending *s, bool known, bool full)
+{
+	const struct bpf_fib_lookup *fib = &s->fib;
+	union mac own = {}, to = { .port = port_number(fib->ifindex) };
+	struct nat64_port *port = port_of(to.all);
+
+	if (!port || !(port->l3 || (known && mac_of(fib))))
+		return;
+	if (!port->l3) {
+		__builtin_memcpy(&to, fib->dmac, sizeof(fib->dmac));
+		__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
+		WRITE_ONCE(port->mac, own.all);
+	}
+	if (full)
+		remember_hop(p->daddr4, &p->daddr6, to.all);
+	s->to = to.all;
+	s->direct = port->l3 || is_neighbour_used(fib);
+}
+
 /* The packet came here by a next hop that is none (user/hop.h): it needs the route to the IPv6 host. If that has an MTU of
- * its own, a packet that is longer is answered, and one that is to be cut is cut smaller. If the neighbour is known, and on
- * our own interface, its MAC address is remembered, unless the way has less room than the interface. */
+ * its own, a packet that is longer is answered, and one that is to be cut is cut smaller. If it leads to a port of ours, and
+ * the neighbour is known, that is remembered. */
 static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct sending *s)
 {
 	struct bpf_fib_lookup *fib = &s->fib;
-	__u32 zero = 0, wire = wire_length46(skb, p), mtu = cfg.mtu;
-	union mac own = {};
+	__u32 wire = wire_length46(skb, p), mtu = cfg.mtu;
 	bool full;
-	__u64 *o;
 	int ret;
 
+	if (cfg.device && !is_to_port(skb, p, s, &mtu)) {
+		s->hop.stack = 1;
+		remember_hop(p->daddr4, &p->daddr6, by_stack());
+		return NAT64_PASS;
+	}
 	ret = look_up6(skb, p, fib, mtu);
 	full = ret != BPF_FIB_LKUP_RET_FRAG_NEEDED;
 	if (!full)
@@ -158,25 +237,14 @@ static __always_inline int find_hop(struct __sk_buff *skb, struct pkt *p, struct
 		}
 	}
 	s->hop.stack = ret == BPF_FIB_LKUP_RET_UNSUPP_LWT;
-	s->direct = false;
 	if (s->hop.stack)
 		return NAT64_PASS;
-	if (ret != BPF_FIB_LKUP_RET_SUCCESS && ret != BPF_FIB_LKUP_RET_NO_NEIGH)
+	if (!is_way(ret))
 		return NAT64_DROP_NO_ROUTE;
 	s->hop.ifindex = fib->ifindex;
 	s->hop.neigh.nh_family = 10;
 	__builtin_memcpy(s->hop.neigh.ipv6_nh, fib->ipv6_dst, sizeof(s->hop.neigh.ipv6_nh));
-	s->mac = mac_of(fib);
-	s->direct = ret == BPF_FIB_LKUP_RET_SUCCESS && fib->ifindex == cfg.ifindex && s->mac;
-	if (!s->direct)
-		return NAT64_PASS;
-	o = bpf_map_lookup_elem(&own_mac, &zero);
-	__builtin_memcpy(&own, fib->smac, sizeof(fib->smac));
-	if (o)
-		WRITE_ONCE(*o, own.all);
-	if (full)
-		remember_hop(p->daddr4, &p->daddr6, s->mac);
-	s->direct = is_neighbour_used(fib);
+	found_hop(p, s, ret == BPF_FIB_LKUP_RET_SUCCESS, full);
 	return NAT64_PASS;
 }
 
@@ -197,15 +265,15 @@ __noinline int find_way(struct __sk_buff *skb)
 		return NAT64_DROP_NO_MEMORY;
 	s->direct = false;
 	s->hop.stack = cfg.device;
-	if (!cfg.l3 && !cfg.device)
+	if (cfg.device ? cfg.has_ports : !cfg.l3)
 		TRY(find_hop(skb, p, s));
 	s->hop.stack |= has_ipsec_policy(skb) || !cut_tail6(skb, p);
 	s->direct &= !s->hop.stack;
 	return NAT64_PASS;
 }
 
-/* The MAC address that `hop` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop
- * again. `hop` may be NULL. */
+/* What `hop` remembers, or 0. Not for longer than a quarter of a second: then a packet goes by find_hop again. `hop` may be
+ * NULL. */
 static __always_inline __u64 known_hop(const struct nat64_hop *hop)
 {
 	__u64 tick;
@@ -227,6 +295,28 @@ static __always_inline void forget_route4(struct __sk_buff *skb)
 	struct bpf_tunnel_key none = {};
 
 	bpf_skb_set_tunnel_key(skb, &none, offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0);
+}
+
+/* Sends a packet that has its IPv6 header to a next hop that is known: the program is at the port's own egress, or at that
+ * of the device. False: it must be looked up. `*act`: what the program returns. */
+static __always_inline bool send_straight(struct __sk_buff *skb, const struct pkt *p, __u64 to, __s8 *act)
+{
+	const struct nat64_port *port;
+	__u64 own;
+
+	if (!cfg.device) {
+		*act = TC_ACT_OK;
+		return ((union mac){ .all = to }).port == cfg.port && write_mac(skb, 0, to);
+	}
+	port = port_of(to);
+	if (!port || wire_length46(skb, p) > port->mtu)
+		return false;
+	port = after(port, to); /* its address as it was written: before that next hop, see found_hop */
+	own = READ_ONCE(port->mac);
+	if (!port->l3 && !(own && write_mac(skb, 0, to) && write_mac(skb, 6, own)))
+		return false;
+	*act = bpf_redirect(port->ifindex, 0); /* which takes the Ethernet header away where none belongs */
+	return true;
 }
 
 /* `*act`: what the program returns for a packet that goes to `hop`. */

@@ -38,6 +38,22 @@ static __always_inline int arrive_again(void)
 	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
 }
 
+/* Lets a packet that has become IPv4 at a port arrive at the device that the routes lead to. `*act`: what the program
+ * returns. */
+static __always_inline int arrive_at_home(struct __sk_buff *skb, __s8 *act)
+{
+	__u64 mac = cfg.home_mac;
+	__be16 proto = bpf_htons(ETH_P_IP);
+
+	if (cfg.l3 && (bpf_skb_change_head(skb, ETH_HEADER, 0) ||
+		       bpf_skb_store_bytes(skb, ETH_HEADER - sizeof(proto), &proto, sizeof(proto), 0)))
+		return NAT64_DROP_NO_MEMORY;
+	if (bpf_skb_store_bytes(skb, 0, &mac, 6, 0))
+		return NAT64_DROP_NO_MEMORY;
+	*act = bpf_redirect(cfg.home, BPF_F_INGRESS);
+	return NAT64_PASS;
+}
+
 /* Has it come with a link-layer header to a layer-3 interface, and is it for the NAT64 prefix? XFRM and VTI interfaces
  * hand over what they decrypt with the header of the frame that it came in. It must have been seen that no header of such
  * a packet is where it should be: or it would arrive for ever. */

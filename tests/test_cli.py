@@ -83,7 +83,7 @@ BAD = {
     'rate junk': (with_() + ['--icmp-rate', '10/s'], '10/s'),
     'stray argument': (with_() + ['eth1'], 'eth1'),
     'stray argument on unload': (['-i', 'eth0', '-u', 'eth1'], 'eth1'),
-    'interface twice': (with_() + ['-i', 'eth1'], 'eth1'),
+    'two interfaces on unload': (['-i', 'eth0', '-i', 'eth1', '-u'], '-i eth1: given twice'),
     'v4 twice': (with_() + ['-4', '10.0.2.0/24'], '10.0.2.0/24'),
     'v6 twice': (with_(v6='64:ff9b::/96') + ['-6', '2001:db8::/32'], '2001:db8::/32'),
     'timeout twice': (with_(t='60') + ['-t', '61'], '61'),

@@ -465,7 +465,7 @@ def test_it_is_made_and_removed(lab):
     for name in 'a/b', 'x' * 16, '', '.', 'a b', 'nat%d':
         gw.nat64('--device', name, '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=2)
     gw.nat64('--device', 'eth1', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)
-    gw.nat64('--device', 'nat64', '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--fast', rc=2)
+    gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--fast', rc=2)
     gw.nat64('--device', 'nat64', '-u', rc=2)
     gw.route('64:ff9b::/96', 'via', 'fc00:6::6')                # fails half way: it leads elsewhere
     gw.nat64('--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8', rc=1)

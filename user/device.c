@@ -227,7 +227,7 @@ int device_routes_del(struct nl *nl, const struct link *link, const struct prefi
 	int err = find_routes(nl, link, &seen);
 
 	for (size_t i = 0; !err && i < seen.n; i++)
-		if (prefix6_order(&seen.list[i], wanted))
+		if (!wanted || prefix6_order(&seen.list[i], wanted))
 			err = device_route_del(nl, link, seen.list[i]);
 	free(seen.list);
 	return err;

@@ -29,7 +29,7 @@ int device_route_is_there(struct nl *nl, const struct link *link, struct prefix6
 
 int device_route_del(struct nl *nl, const struct link *link, struct prefix6 dst);
 
-/* Takes the routes of ours to other IPv6 prefixes than `wanted` away. 0 or a negative errno. */
+/* Takes the routes of ours to other IPv6 prefixes than `wanted` (NULL: to any) away. 0 or a negative errno. */
 int device_routes_del(struct nl *nl, const struct link *link, const struct prefix6 *wanted);
 
 #endif

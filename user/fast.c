@@ -19,7 +19,6 @@
 /* What is known of an interface */
 struct seen {
 	const struct link *link;
-	bool has_v4;
 	bool translator;
 	unsigned int *owners;
 	size_t n_owners;
@@ -38,15 +37,6 @@ static struct seen *find_seen(const struct all *all, unsigned int index)
 	return NULL;
 }
 
-static void addr_answer(const struct nlmsghdr *msg, void *data)
-{
-	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
-	struct seen *seen = find_seen(data, ifa->ifa_index);
-
-	if (seen && ifa->ifa_family == AF_INET)
-		seen->has_v4 = true;
-}
-
 static void free_all(struct all *all)
 {
 	for (size_t i = 0; i < all->n; i++)
@@ -57,7 +47,6 @@ static void free_all(struct all *all)
 /* Looks at all interfaces; one that goes away meanwhile has nothing. */
 static int look(struct nl *nl, const struct fast *fast, struct all *all, struct reason *why)
 {
-	struct ifaddrmsg *ifa;
 	int err;
 
 	all->list = calloc(fast->n_links, sizeof(*all->list));
@@ -66,9 +55,7 @@ static int look(struct nl *nl, const struct fast *fast, struct all *all, struct 
 	all->n = fast->n_links;
 	for (size_t i = 0; i < all->n; i++)
 		all->list[i].link = &fast->links[i];
-	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
-	ifa->ifa_family = AF_INET;
-	err = nl_talk(nl, addr_answer, all, 0);
+	err = links_find_v4(nl, fast->links, fast->n_links);
 	if (err)
 		return reason(why, err, "cannot list the addresses: %s", nl_error(nl, err));
 	for (size_t i = 0; i < all->n; i++) {
@@ -87,7 +74,7 @@ static bool is_uplink(const struct seen *seen)
 {
 	const struct link *link = seen->link;
 
-	return seen->has_v4 && link->type == ARPHRD_ETHER && !(link->flags & IFF_LOOPBACK) && !link->master;
+	return link->has_v4 && link->type == ARPHRD_ETHER && !(link->flags & IFF_LOOPBACK) && !link->master;
 }
 
 static bool has_owner(const struct seen *seen, unsigned int owner)

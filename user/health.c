@@ -5,10 +5,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "attach.h"
 #include "device.h"
 #include "fast.h"
 #include "health.h"
+#include "ports.h"
 #include "route.h"
 #include "sysctl.h"
 
@@ -35,16 +38,6 @@ static bool is_forwarding_off(const char *family, const char *name)
 	return sysctl_read(dir, name, "forwarding") == 0;
 }
 
-static void addr_answer(const struct nlmsghdr *msg, void *data)
-{
-	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
-	struct link *links = *(struct link **)data;
-
-	for (; links->index; links++)
-		if (links->index == ifa->ifa_index)
-			links->has_v4 = true;
-}
-
 /* The interfaces that IPv4 may come in by: that of the default route, or else all others with an address. If forwarding is
  * off on all of them, one of them, or NULL. *n: how many there are. Some that are closed on purpose do not matter. */
 static const struct link *closed_uplink(struct link *links, size_t n_links, __u32 ours, __u32 way_out, size_t *n)
@@ -69,21 +62,13 @@ static const struct link *closed_uplink(struct link *links, size_t n_links, __u3
 static void forwarding_of_others(struct nl *nl, const struct link *link, struct problems *p)
 {
 	const struct link *closed;
-	struct link *links, *more;
-	struct ifaddrmsg *ifa;
+	struct link *links;
 	__u32 way_out = 0;
 	size_t n_links, n;
 
 	if (link_list(nl, &links, &n_links))
 		return;
-	more = realloc(links, (n_links + 1) * sizeof(*links));
-	if (!more)
-		goto out;
-	links = more;
-	links[n_links] = (struct link){ 0 };
-	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
-	ifa->ifa_family = AF_INET;
-	if (nl_talk(nl, addr_answer, &links, 0))
+	if (links_find_v4(nl, links, n_links))
 		goto out;
 	route_default4(nl, &way_out);
 	closed = closed_uplink(links, n_links, link->index, way_out, &n);
@@ -181,6 +166,61 @@ static int check_routes(struct nl *nl, const struct translator *t, const struct 
 	return err && err != -EADDRINUSE ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
 }
 
+/* What keeps a port from working: its programs, and what they were told of it. */
+static int check_port(struct nl *nl, const struct translator *t, const struct nat64_port *port, struct problems *p)
+{
+	struct attachment a = ATTACHMENT_NONE;
+	struct loaded loaded = LOADED_NONE;
+	struct nat64_config cfg;
+	struct reason why = { "" };
+	struct link link;
+	int err;
+
+	err = link_by_index(nl, port->ifindex, &link);
+	if (err == -ENODEV) {
+		problem(p, "its port %s is gone (load it again, with or without)", port->name);
+		return 0;
+	}
+	err = err ? msg_fail(err, "%s: %s", port->name, nl_error(nl, err)) : attachment_find(nl, &link, &a);
+	if (err)
+		goto out;
+	if (!a.hook[NAT64_6TO4].ours || !a.hook[NAT64_4TO6].ours) {
+		problem(p, "its programs are missing on %s (load it again)", link.name);
+		goto out;
+	}
+	err = loaded_open((__u32[NAT64_WAYS]){ a.hook[NAT64_6TO4].prog_id, a.hook[NAT64_4TO6].prog_id }, &loaded, &why);
+	err = err ? err : loaded_config(&loaded, &cfg, &why);
+	if (err)
+		err = msg_fail(err, "%s: %s", link.name, why.text);
+	else if (!loaded_same(&loaded, &t->maps))
+		problem(p, "%s has another translator's programs (load it again)", link.name);
+	else if (link.mtu != port->mtu)
+		problem(p, "the MTU of %s is %u and was %u when it was loaded (load it again)", link.name, link.mtu,
+			port->mtu);
+	else if (!cfg.by_home && link_is_rp_filtered(nl, &link))
+		problem(p, "%s drops packets by rp_filter, and did not when it was loaded (load it again)", link.name);
+	if (is_forwarding_off("ipv4", link.name))
+		problem(p, "IPv4 forwarding is off on %s (sysctl net.ipv4.conf.%s.forwarding=1)", link.name,
+			sysctl_name(link.name).s);
+out:
+	loaded_close(&loaded);
+	attachment_close(&a);
+	return err;
+}
+
+static int check_ports(struct nl *nl, const struct translator *t, struct problems *p)
+{
+	struct ports ports;
+	int err = ports_read(t->maps.ports, &ports);
+
+	if (err)
+		return msg_fail(err, "%s: cannot read its maps: %s", t->link->name, strerror(-err));
+	for (__u32 i = 1; !err && i <= NAT64_PORTS; i++)
+		if (ports.of[i].ifindex && i != t->cfg.port)
+			err = check_port(nl, t, &ports.of[i], p);
+	return err;
+}
+
 static int check_device_route(struct nl *nl, const struct translator *t, struct problems *p)
 {
 	const struct prefix6 dst = { t->cfg.v6_prefix, t->cfg.v6_len };
@@ -225,8 +265,10 @@ int health(struct nl *nl, const struct translator *t, const struct statics *stat
 	/* Of an interface that is down, they are gone anyway. */
 	if (link->flags & IFF_UP)
 		err = check_routes(nl, t, statics, p);
-	if (!err && link->own)
+	if (!err && link->own && !t->cfg.unrouted)
 		err = check_device_route(nl, t, p);
+	if (!err && t->cfg.has_ports)
+		err = check_ports(nl, t, p);
 	health_forwarding(nl, link, p);
 	if (!err && t->cfg.fast)
 		err = check_fast(nl, t, p);

@@ -18,15 +18,6 @@ static void hint_forwarding(struct nl *nl, const struct link *link)
 		msg_warn("%s: %s", link->name, p.list[i].text);
 }
 
-static void addr_answer(const struct nlmsghdr *msg, void *data)
-{
-	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
-	struct link *link = data;
-
-	if (ifa->ifa_index == link->index && ifa->ifa_family == AF_INET)
-		link->has_v4 = true;
-}
-
 /* IPv4 hosts on the same link send us what is for the pool. It goes out again by the interface that it came in by: so the
  * kernel tells them of a shorter way, by a redirect to a next hop that is no host. */
 static void hint_redirects(struct nl *nl, const struct link *link)
@@ -35,11 +26,8 @@ static void hint_redirects(struct nl *nl, const struct link *link)
 	bool there = sysctl_read("net/ipv4/conf", link->name, "send_redirects") > 0;
 	struct sysctl_name dotted = sysctl_name(link->name);
 	struct link with = *link;
-	struct ifaddrmsg *ifa;
 
-	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
-	ifa->ifa_family = AF_INET;
-	if (!(all || there) || nl_talk(nl, addr_answer, &with, 0) || !with.has_v4)
+	if (!(all || there) || links_find_v4(nl, &with, 1) || !with.has_v4)
 		return;
 	msg_warn("%s: IPv4 hosts there will be sent ICMP redirects about the IPv4 prefix (sysctl %s%s%s%s%s)",
 		 link->name, all ? "net.ipv4.conf.all.send_redirects=0" : "", all && there ? " " : "",
@@ -148,14 +136,18 @@ static void hint_fast(const struct options *o)
 			rule.table, rule.chain, text4(o->v4_prefix).s);
 }
 
+void hints_port(struct nl *nl, const struct link *link, const struct options *o)
+{
+	hint_side(nl, link);
+	hint_allowed(nl, link, o);
+}
+
 void hints(struct nl *nl, const struct link *link, const struct options *o)
 {
 	hint_forwarding(nl, link);
 	hint_redirects(nl, link);
 	hint_prefix(o);
-	if (!link->own) { /* or nobody is behind it */
-		hint_side(nl, link);
-		hint_allowed(nl, link, o);
-	}
+	if (!link->own) /* or nobody is behind it */
+		hints_port(nl, link, o);
 	hint_fast(o);
 }

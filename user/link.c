@@ -66,6 +66,8 @@ static int link_attr(const struct nlattr *attr, void *data)
 
 	if (mnl_attr_get_type(attr) == IFLA_MTU && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->mtu = mnl_attr_get_u32(attr);
+	if (mnl_attr_get_type(attr) == IFLA_ADDRESS && mnl_attr_get_payload_len(attr) == sizeof(link->mac))
+		memcpy(link->mac, mnl_attr_get_payload(attr), sizeof(link->mac));
 	if (mnl_attr_get_type(attr) == IFLA_MASTER && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->master = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_LINK && !mnl_attr_validate(attr, MNL_TYPE_U32))
@@ -114,6 +116,16 @@ int link_find(struct nl *nl, const char *name, struct link *link)
 	return err;
 }
 
+int link_by_index(struct nl *nl, unsigned int index, struct link *link)
+{
+	struct ifinfomsg *info;
+
+	memset(link, 0, sizeof(*link));
+	nl_request(nl, RTM_GETLINK, 0, sizeof(*info), &info);
+	info->ifi_index = (int)index;
+	return nl_talk(nl, link_answer, link, 0);
+}
+
 struct link_list {
 	size_t n; /* first: a dump that starts again resets it alone */
 	struct link *link;
@@ -152,6 +164,43 @@ int link_list(struct nl *nl, struct link **links, size_t *n)
 	return err;
 }
 
+struct v4_search {
+	struct link *links;
+	size_t n;
+};
+
+static void addr_answer(const struct nlmsghdr *msg, void *data)
+{
+	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(msg);
+	const struct v4_search *s = data;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (s->links[i].index == ifa->ifa_index && ifa->ifa_family == AF_INET)
+			s->links[i].has_v4 = true;
+}
+
+int links_find_v4(struct nl *nl, struct link *links, size_t n)
+{
+	struct v4_search s = { links, n };
+	struct ifaddrmsg *ifa;
+
+	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
+	ifa->ifa_family = AF_INET;
+	return nl_talk(nl, addr_answer, &s, 0);
+}
+
+bool link_is_rp_filtered(struct nl *nl, const struct link *link)
+{
+	int all = sysctl_read("net/ipv4/conf/all", NULL, "rp_filter");
+	int there = sysctl_read("net/ipv4/conf", link->name, "rp_filter");
+	struct link with = *link;
+
+	if (all < there)
+		all = there;
+	/* The loose form (2) wants a route that leads anywhere, and that the interface has an address. */
+	return all == 1 || (all == 2 && (links_find_v4(nl, &with, 1) || !with.has_v4));
+}
+
 bool link_has_neighbours(const struct link *link)
 {
 	return !link->l3 && !link->own;
@@ -188,13 +237,13 @@ static int kind_check(const struct link *link, struct reason *why)
 	return 0;
 }
 
-int link_check(const struct link *link, struct reason *why)
+static int check(const struct link *link, bool port, struct reason *why)
 {
 	if (port_check(link, why) || kind_check(link, why))
 		return -EOPNOTSUPP;
 	if (link->type != ARPHRD_ETHER && !link->l3)
 		return reason(why, -EOPNOTSUPP, "neither Ethernet nor a layer-3 interface (link type %u)", link->type);
-	if (!(link->flags & IFF_UP))
+	if (!(link->flags & IFF_UP) && !port)
 		return reason(why, -ENETDOWN, "interface is down (ip link set %s up)", link->name);
 	if (link->mtu < MIN_IPV6_MTU)
 		return reason(why, -EINVAL, "MTU %u is less than IPv6 needs (%d)", link->mtu, MIN_IPV6_MTU);
@@ -209,4 +258,14 @@ int link_check(const struct link *link, struct reason *why)
 		return reason(why, -EAFNOSUPPORT, "IPv6 is disabled (sysctl net.ipv6.conf.%s.disable_ipv6)",
 			      sysctl_name(link->name).s);
 	}
+}
+
+int link_check(const struct link *link, struct reason *why)
+{
+	return check(link, false, why);
+}
+
+int link_check_port(const struct link *link, struct reason *why)
+{
+	return check(link, true, why);
 }

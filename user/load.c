@@ -273,6 +273,46 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	return err ? reason(why, err, "cannot fill in the maps: %s", strerror(-err)) : 0;
 }
 
+/* All maps but .rodata, which has the configuration */
+static int share_maps(const struct nat64_bpf *first, struct nat64_bpf *skel)
+{
+	struct bpf_map *map;
+	int err = 0;
+
+	bpf_object__for_each_map(map, skel->obj) {
+		const struct bpf_map *same = bpf_object__find_map_by_name(first->obj, bpf_map__name(map));
+
+		if (!err && same && map != skel->maps.rodata)
+			err = bpf_map__reuse_fd(map, bpf_map__fd(same));
+	}
+	return err;
+}
+
+int programs_load_port(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		       struct reason *why)
+{
+	struct nat64_bpf *skel = *programs = object_open(object_is_btf(first));
+	struct nat64_config *to;
+	int err;
+
+	if (!skel)
+		return reason(why, -errno, "cannot open the BPF programs: %s", strerror(errno));
+	to = (struct nat64_config *)&skel->rodata->cfg;
+	*to = *cfg;
+	to->policy_count = first->rodata->cfg.policy_count;
+	to->policy_default = first->rodata->cfg.policy_default;
+	bpf_program__set_autoload(skel->progs.nat64_fast, false);
+	bpf_program__set_autoload(skel->progs.nat64_edit, false);
+	err = share_maps(first, skel);
+	err = err ? err : nat64_bpf__load(skel);
+	return err ? reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err)) : 0;
+}
+
+int programs_set_ports(const struct nat64_bpf *programs, const struct ports *ports)
+{
+	return ports_write(bpf_map__fd(programs->maps.ports), bpf_map__fd(programs->maps.port_numbers), ports);
+}
+
 void programs_close(struct nat64_bpf *programs)
 {
 	nat64_bpf__destroy(programs);
@@ -333,6 +373,7 @@ struct loaded programs_maps(const struct nat64_bpf *programs)
 	maps.listen = bpf_map__fd(programs->maps.listen);
 	maps.events = bpf_map__fd(programs->maps.events);
 	maps.packets = bpf_map__fd(programs->maps.packets);
+	maps.ports = bpf_map__fd(programs->maps.ports);
 	return maps;
 }
 

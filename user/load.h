@@ -5,6 +5,7 @@
 
 #include "loaded.h"
 #include "options.h"
+#include "ports.h"
 
 struct nat64_bpf;
 
@@ -21,6 +22,14 @@ enum inherit {
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why);
 void programs_close(struct nat64_bpf *programs);
+
+/* Loads the programs of another port over the same maps. 0, or a negative errno with *why. programs_close() in either
+ * case. */
+int programs_load_port(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		       struct reason *why);
+
+/* Tells the programs of all ports which there are. 0 or a negative errno. */
+int programs_set_ports(const struct nat64_bpf *programs, const struct ports *ports);
 
 /* The maps of the programs; not to be closed. */
 struct loaded programs_maps(const struct nat64_bpf *programs);

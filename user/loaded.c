@@ -21,7 +21,7 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
+const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
 
 /* Where the descriptors of maps belong, by their names */
 static const struct slot {
@@ -34,6 +34,7 @@ static const struct slot {
 	{ "static4", offsetof(struct loaded, static4) },   { CONFIG_MAP, offsetof(struct loaded, config) },
 	{ "listen", offsetof(struct loaded, listen) },	   { "events", offsetof(struct loaded, events) },
 	{ "packets", offsetof(struct loaded, packets) },   { "order", offsetof(struct loaded, order) },
+	{ "ports", offsetof(struct loaded, ports) },
 };
 
 void loaded_close(struct loaded *old)
@@ -97,6 +98,21 @@ int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *w
 			return reason(why, err, "cannot look into the translator that is loaded: %s", strerror(-err));
 	}
 	return 0;
+}
+
+static __u32 map_id(int fd)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &len) ? 0 : info.id;
+}
+
+bool loaded_same(const struct loaded *a, const struct loaded *b)
+{
+	__u32 id = map_id(a->mappings);
+
+	return id && id == map_id(b->mappings);
 }
 
 static bool is_of_size(int fd, size_t size)

@@ -21,9 +21,10 @@ struct loaded {
 	int static6;
 	int static4;
 	int config; /* the section .rodata */
-	int listen; /* these three: -1 also if it is of a version that had none */
+	int listen; /* these four: -1 also if it is of a version that had none */
 	int events;
 	int packets;
+	int ports;
 	int edit; /* the program nat64_edit and its map: of this run, -1 unless it has loaded the programs */
 	int edits;
 	__u64 since; /* when the programs were loaded: CLOCK_BOOTTIME, nanoseconds */
@@ -34,6 +35,9 @@ extern const struct loaded LOADED_NONE;
 /* id 0: no such program. 0, or a negative errno with *why. loaded_close() in either case. */
 int loaded_open(const __u32 id[NAT64_WAYS], struct loaded *old, struct reason *why);
 void loaded_close(struct loaded *old);
+
+/* Have both the same mappings? So have all ports of a translator. */
+bool loaded_same(const struct loaded *a, const struct loaded *b);
 
 /* What its map "pool" says, in the form of this version. False: its mappings are of a version that is not known. */
 bool loaded_pool(const struct loaded *old, struct nat64_pool *pool);

@@ -23,3 +23,10 @@ struct nat64_bpf *object_open(bool btf)
 	errno = -err;
 	return NULL;
 }
+
+bool object_is_btf(const struct nat64_bpf *skel)
+{
+	size_t size;
+
+	return skel->skeleton->data == nat64_btf_bpf__elf_bytes(&size);
+}

@@ -12,4 +12,7 @@
  * 6.2 with BTF; other kernels refuse to load it. NULL, with errno. nat64_bpf__destroy() in the end. */
 struct nat64_bpf *object_open(bool btf);
 
+/* Which form it is */
+bool object_is_btf(const struct nat64_bpf *skel);
+
 #endif

@@ -163,10 +163,13 @@ static int combination_check(const struct options *o)
 		return msg_fail(-EINVAL, "--metrics: not together with --json");
 	if (o->dry_run && o->action != ACTION_LOAD)
 		return msg_fail(-EINVAL, "--dry-run: only to load");
-	if (*o->device && *o->interface)
-		return msg_fail(-EINVAL, "--device %s: not together with -i", o->device);
-	if (*o->device && o->fast)
-		return msg_fail(-EINVAL, "--fast: not with --device, whose packets go by the stack");
+	if (o->action != ACTION_LOAD && *o->device && o->n_ports)
+		return msg_fail(-EINVAL, "--device %s: not together with -i, except to load", o->device);
+	if (o->action != ACTION_LOAD && o->n_ports > 1)
+		return msg_fail(-EINVAL, "-i %s: given twice, with different values, and this is not to load",
+				o->ports[1].s);
+	if (*o->device && !o->n_ports && o->fast)
+		return msg_fail(-EINVAL, "--fast: not with --device alone, whose packets go by the stack");
 	if (o->restore && o->action != ACTION_LOAD && o->action != ACTION_RESTORE)
 		return msg_fail(-EINVAL, "--restore: not together with what else is to be done");
 	return 0;
@@ -198,8 +201,12 @@ static int options_check(const struct option_spec *table, const enum given *give
 	err = combination_check(o);
 	if (err)
 		return err;
-	if (*o->device && !*o->interface)
-		memcpy(o->interface, o->device, sizeof(o->device));
+	if (*o->device) {
+		memcpy(o->interface.s, o->device, sizeof(o->device));
+	} else if (o->n_ports == 1) {
+		o->interface = o->ports[0];
+		o->n_ports = 0;
+	}
 	for (size_t i = 0; table[i].name; i++)
 		if (is_needed(&table[i], o) && !given[i])
 			return msg_fail(-EINVAL, "-%c/--%s is missing: %s (see nat64 --help)", table[i].letter,
@@ -398,6 +405,9 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 
 void options_free(struct options *o)
 {
+	free(o->ports);
+	o->ports = NULL;
+	o->n_ports = 0;
 	free(o->allowed);
 	o->allowed = NULL;
 	o->n_allowed = 0;

@@ -38,9 +38,17 @@ enum action {
 	ACTION_TRACE,
 };
 
+/* The name of an interface: alternative names are longer than IFNAMSIZ (ALTIFNAMSIZ). */
+struct ifname {
+	char s[128];
+};
+
 struct options {
 	enum action action;
-	char interface[128];	  /* ALTIFNAMSIZ: alternative names are longer than IFNAMSIZ */
+	struct ifname
+		interface;    /* what it is about; empty: all translators, or ports of a device that has yet no name */
+	struct ifname *ports; /* those of a device of nat64's own, to load: all -i */
+	size_t n_ports;
 	char device[IF_NAMESIZE]; /* of nat64's own; then .interface is it */
 	struct prefix4 v4_prefix;
 	struct prefix6 v6_prefix;
@@ -99,6 +107,7 @@ struct option_spec {
 
 /* Values as the options want them, for .parse and .append */
 int parse_interface(const char *arg, void *value, struct reason *why);
+int append_interface(struct options *o, const void *value);
 int parse_device(const char *arg, void *value, struct reason *why);
 int parse_pool(const char *arg, void *value, struct reason *why);
 int parse_nat64_prefix(const char *arg, void *value, struct reason *why);

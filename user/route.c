@@ -180,6 +180,14 @@ static void note_hops(struct search *s, const struct seen_route *seen, bool ours
 	}
 }
 
+static bool is_kin(const struct wanted *w, __u32 ifindex)
+{
+	for (size_t i = 0; i < w->n_kin; i++)
+		if (w->kin[i] == ifindex)
+			return true;
+	return false;
+}
+
 static void route_answer(const struct nlmsghdr *msg, void *data)
 {
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
@@ -195,7 +203,7 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 	ours = translator && seen.oif == s->link->index;
 	note_hops(s, &seen, ours);
 	if (!ours) {
-		if (s->w)
+		if (s->w && !(translator && is_kin(s->w, seen.oif)))
 			route_conflict(s, &seen, translator);
 		return;
 	}
@@ -361,14 +369,17 @@ bool route_leads_to_none(const struct route *route)
 	return route->dst.len == NAT64_V4_LEN_NONE && !~be32_to(route->dst.addr);
 }
 
-bool route_is_wanted(const struct wanted *w, const struct route *route)
+const struct route *routes_wanted_same(const struct wanted *w, const struct route *route)
 {
-	if (!w)
-		return false;
 	for (int i = 0; i < ROUTE_STATIC; i++)
 		if (!by_dst(&w->route[i], route))
-			return true;
+			return &w->route[i];
 	return bsearch(route, w->route + ROUTE_STATIC, w->n - ROUTE_STATIC, sizeof(*route), by_dst);
+}
+
+bool route_is_wanted(const struct wanted *w, const struct route *route)
+{
+	return routes_wanted_same(w, route);
 }
 
 static int find_routes(struct nl *nl, struct search *s)
@@ -469,7 +480,7 @@ bool route_equal(const struct route *a, const struct route *b)
 	       hop_equal(&a->via, &b->via);
 }
 
-int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace)
+static struct nlmsghdr *set_request(struct nl *nl, const struct route *route, bool replace)
 {
 	struct nlmsghdr *msg;
 	struct nlattr *metrics;
@@ -483,21 +494,55 @@ int route_set(struct nl *nl, const struct link *link, const struct route *route,
 	rtm->rtm_type = RTN_UNICAST;
 	rtm->rtm_scope = route->via.family ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK;
 	mnl_attr_put(msg, RTA_DST, sizeof(route->dst.addr), &route->dst.addr);
-	mnl_attr_put_u32(msg, RTA_OIF, link->index);
 	if (route->metric)
 		mnl_attr_put_u32(msg, RTA_PRIORITY, route->metric);
-	if (route->via.family)
-		rtm->rtm_flags = RTNH_F_ONLINK;
-	if (route->via.family == AF_INET)
-		mnl_attr_put(msg, RTA_GATEWAY, sizeof(route->via.v4), &route->via.v4);
-	if (route->via.family == AF_INET6) {
-		struct via6 via = { .family = AF_INET6, .addr = route->via.v6 };
-
-		mnl_attr_put(msg, RTA_VIA, sizeof(via), &via);
-	}
 	metrics = mnl_attr_nest_start(msg, RTA_METRICS);
 	mnl_attr_put_u32(msg, RTAX_MTU, route->mtu);
 	mnl_attr_nest_end(msg, metrics);
+	return msg;
+}
+
+static void put_hop(struct nlmsghdr *msg, const struct hop *hop)
+{
+	struct via6 via = { .family = AF_INET6, .addr = hop->v6 };
+
+	if (hop->family == AF_INET)
+		mnl_attr_put(msg, RTA_GATEWAY, sizeof(hop->v4), &hop->v4);
+	if (hop->family == AF_INET6)
+		mnl_attr_put(msg, RTA_VIA, sizeof(via), &via);
+}
+
+int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace)
+{
+	struct nlmsghdr *msg = set_request(nl, route, replace);
+	struct rtmsg *rtm = mnl_nlmsg_get_payload(msg);
+
+	if (route->via.family)
+		rtm->rtm_flags = RTNH_F_ONLINK;
+	mnl_attr_put_u32(msg, RTA_OIF, link->index);
+	put_hop(msg, &route->via);
+	return nl_talk(nl, NULL, NULL, 0);
+}
+
+static void put_path(struct nlmsghdr *msg, const struct link *link, const struct hop *via)
+{
+	struct rtnexthop *path = mnl_nlmsg_get_payload_tail(msg);
+
+	*path = (struct rtnexthop){ .rtnh_ifindex = (int)link->index, .rtnh_flags = via->family ? RTNH_F_ONLINK : 0 };
+	msg->nlmsg_len += NLMSG_ALIGN(sizeof(*path));
+	put_hop(msg, via);
+	path->rtnh_len = (char *)mnl_nlmsg_get_payload_tail(msg) - (char *)path;
+}
+
+int route_set_both(struct nl *nl, const struct link *link, const struct route *route, const struct link *other,
+		   const struct hop *via)
+{
+	struct nlmsghdr *msg = set_request(nl, route, true);
+	struct nlattr *paths = mnl_attr_nest_start(msg, RTA_MULTIPATH);
+
+	put_path(msg, link, &route->via);
+	put_path(msg, other, via);
+	mnl_attr_nest_end(msg, paths);
 	return nl_talk(nl, NULL, NULL, 0);
 }
 

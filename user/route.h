@@ -34,6 +34,8 @@ struct wanted {
 	struct route *route;
 	size_t n;
 	const struct options *o;
+	const unsigned int *kin; /* other interfaces of the translator: routes to them are in nobody's way */
+	size_t n_kin;
 	struct hop hop;
 };
 
@@ -51,6 +53,9 @@ void wanted_free(struct wanted *w);
 
 /* Is it that of a pool which there is not (nat64.h)? Such a route is not made. */
 bool route_leads_to_none(const struct route *route);
+
+/* The one of them with the same destination, or NULL */
+const struct route *routes_wanted_same(const struct wanted *w, const struct route *route);
 
 /* Is it one of them, by its destination? */
 bool route_is_wanted(const struct wanted *w, const struct route *route);
@@ -76,6 +81,10 @@ bool route_equal(const struct route *a, const struct route *b);
 
 /* 0 or a negative errno. Without replace, an existing one is an error. */
 int route_set(struct nl *nl, const struct link *link, const struct route *route, bool replace);
+
+/* Puts one that leads to both links, to each by its own next hop, in the place of either. */
+int route_set_both(struct nl *nl, const struct link *link, const struct route *route, const struct link *other,
+		   const struct hop *via);
 int route_del(struct nl *nl, const struct link *link, const struct route *route);
 
 #endif

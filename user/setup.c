@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "attach.h"
 #include "check.h"
 #include "device.h"
 #include "fast.h"
@@ -14,25 +15,37 @@
 #include "reconcile.h"
 #include "route.h"
 #include "setup.h"
-#include "tc.h"
+#include "sysctl.h"
+
+/* An interface besides the one that the routes lead to: a port that is wanted, or something that the translator has so far and is
+ * to lose: a port, or the interface that its routes led to. */
+struct part {
+	struct link link;
+	bool wanted;
+	struct attachment attachment;
+	struct routes routes; /* of ours that lead there */
+	struct nat64_config cfg;
+	struct nat64_bpf *programs;
+};
 
 /* What is there, what is wanted, and what this run has done: all that a step back needs. */
 struct setup {
 	struct nl *nl;
-	const struct link *link;
+	const struct link *link; /* that the routes lead to */
 	const struct options *o;
 
-	struct tc_place place[NAT64_WAYS];
-
 	/* found */
-	enum tc_qdisc qdisc;
-	struct tc_hook hook[NAT64_WAYS];
+	struct attachment attachment;
 	struct routes routes;
 	struct loaded loaded;
+	struct ports before;
 	struct fast fast; /* and wanted */
 
 	/* wanted */
-	enum tc_kind kind;
+	struct part *parts; /* room for all that may be */
+	size_t n_parts;
+	struct ports ports;
+	unsigned int *kin; /* the interfaces of the parts */
 	struct wanted wanted;
 	struct nat64_config cfg;
 	struct nat64_bpf *programs;
@@ -42,66 +55,106 @@ struct setup {
 	struct tells tells; /* of which listeners are told once it is done */
 
 	/* done */
-	bool clsact_made;
 	bool neigh_made;
 	bool device_route_made;
 	bool *route_set; /* for each that is wanted */
 	bool broadcasts_off;
 	bool broadcast_made;
-	bool attached[NAT64_WAYS];
 };
+
+/* Where the translator is seen that is there, or NULL */
+static const struct attachment *loaded_at(const struct setup *s)
+{
+	if (attachment_is_loaded(&s->attachment))
+		return &s->attachment;
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (attachment_is_loaded(&s->parts[i].attachment))
+			return &s->parts[i].attachment;
+	return NULL;
+}
 
 static bool is_loaded(const struct setup *s)
 {
-	return s->hook[NAT64_6TO4].ours || s->hook[NAT64_4TO6].ours;
+	return loaded_at(s);
 }
 
-/* Is the clsact qdisc of nat64's making? */
-static bool is_clsact_ours(const struct setup *s)
+static int open_loaded(const struct attachment *a, struct loaded *loaded)
 {
-	return s->clsact_made || s->hook[NAT64_6TO4].made_clsact || s->hook[NAT64_4TO6].made_clsact;
-}
-
-/* How to attach: as what is there, or beside the filters of a clsact qdisc, so that their order is kept, or by tcx. */
-static enum tc_kind kind_wanted(const struct setup *s)
-{
-	for (int way = 0; way < NAT64_WAYS; way++)
-		if (s->hook[way].ours)
-			return s->hook[way].kind;
-	return s->hook[NAT64_6TO4].has_tcx && s->qdisc != TC_QDISC_CLSACT ? TC_TCX : TC_CLSACT;
-}
-
-static int find_hooks(struct setup *s)
-{
-	int err = tc_qdisc_find(s->nl, s->link, &s->qdisc);
+	__u32 id[NAT64_WAYS] = { a->hook[NAT64_6TO4].prog_id, a->hook[NAT64_4TO6].prog_id };
 	struct reason why = { "" };
+	int err = loaded_open(id, loaded, &why);
 
-	for (int way = 0; !err && way < NAT64_WAYS; way++) {
-		s->place[way] = (struct tc_place){ s->link, way, s->link->index };
-		err = tc_hook_find(s->nl, &s->place[way], &s->hook[way]);
-	}
-	s->kind = kind_wanted(s);
-	if (err == -EPERM && check_capabilities(TASK_TELL, &why))
-		return msg_fail(err, "%s: %s", s->link->name, why.text);
-	return err ? msg_fail(err, "%s: cannot list its filters: %s", s->link->name, nl_error(s->nl, err)) : 0;
+	return err ? msg_fail(err, "%s: %s", a->link->name, why.text) : 0;
 }
 
-/* Conflicts with filters of others, if ours are to be or have to be filters, too */
-static int check_filters(const struct setup *s)
+/* *same: the programs there are of the translator that has been found. */
+static int is_same(const struct setup *s, const struct attachment *a, bool *same)
 {
-	const char *name = s->link->name;
+	struct loaded loaded = LOADED_NONE;
+	int err = open_loaded(a, &loaded);
 
-	if (s->kind == TC_TCX)
+	*same = !err && loaded_same(&s->loaded, &loaded);
+	loaded_close(&loaded);
+	return err;
+}
+
+/* Adds an interface that the translator has, if it still has it. */
+static int add_member(struct setup *s, unsigned int index)
+{
+	struct part *part = &s->parts[s->n_parts];
+	bool same;
+	int err;
+
+	err = link_by_index(s->nl, index, &part->link);
+	if (err)
+		return err == -ENODEV ? 0
+				      : msg_fail(err, "cannot look at interface %u: %s", index, nl_error(s->nl, err));
+	err = attachment_find(s->nl, &part->link, &part->attachment);
+	err = err ? err : is_same(s, &part->attachment, &same);
+	if (!err && same)
+		s->n_parts++;
+	else
+		attachment_close(&part->attachment);
+	return err;
+}
+
+static bool is_part(const struct setup *s, unsigned int index)
+{
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].link.index == index)
+			return true;
+	return index == s->link->index;
+}
+
+/* All interfaces of the translator that is there. One of another translator is not taken from it. */
+static int find_members(struct setup *s)
+{
+	const struct attachment *at = loaded_at(s);
+	bool same;
+	int err;
+
+	if (!at)
 		return 0;
-	if (s->qdisc == TC_QDISC_INGRESS)
-		return msg_fail(-EEXIST,
-				"%s: it has an ingress qdisc, and can have no clsact qdisc beside it "
-				"(tc qdisc del dev %s ingress)",
-				name, name);
-	for (int way = 0; way < NAT64_WAYS; way++)
-		if (s->hook[way].foreign.text[0])
-			return msg_fail(-EEXIST, "%s: %s", name, s->hook[way].foreign.text);
-	return 0;
+	err = open_loaded(at, &s->loaded);
+	if (err)
+		return err;
+	err = ports_read(s->loaded.ports, &s->before);
+	if (err)
+		return msg_fail(err, "%s: cannot read its maps: %s", at->link->name, strerror(-err));
+	for (size_t i = 0; !err && i < s->n_parts; i++) {
+		const struct attachment *a = &s->parts[i].attachment;
+
+		if (a == at || !attachment_is_loaded(a))
+			continue;
+		err = is_same(s, a, &same);
+		if (!err && !same)
+			err = msg_fail(-EBUSY, "%s: has a translator of its own (nat64 -i %s -u)", a->link->name,
+				       a->link->name);
+	}
+	for (__u32 i = 1; !err && i <= NAT64_PORTS; i++)
+		if (s->before.of[i].ifindex && !is_part(s, s->before.of[i].ifindex))
+			err = add_member(s, s->before.of[i].ifindex);
+	return err;
 }
 
 /* Finds the programs for --fast: ours, those of translators that are gone, and where new ones are to be. If this run wants
@@ -118,29 +171,69 @@ static int find_fast(struct setup *s)
 	}
 	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
 		why = missing;
+	for (size_t i = 0; i < s->fast.n; i++)
+		if (is_part(s, s->fast.list[i].place.link->index))
+			s->fast.list[i].wanted = false;
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
+/* What is attached to the interfaces that are wanted, and what else the translator has */
+static int find_attachments(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = 0;
+
+	if (s->link->index) /* 0: a device that would be made */
+		err = attachment_find(s->nl, s->link, &s->attachment);
+	err = err ? err : attachment_check(&s->attachment);
+	for (size_t i = 0; !err && i < s->n_parts; i++) {
+		struct part *part = &s->parts[i];
+
+		err = attachment_find(s->nl, &part->link, &part->attachment);
+		err = err ? err : attachment_check(&part->attachment);
+	}
+	if (err)
+		return err;
+	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
+		return msg_fail(-EPERM, "%s: %s", s->link->name, why.text);
+	return find_members(s);
+}
+
+/* Routes of ours that lead to parts: to be replaced by those that are wanted, or to go. */
+static int find_part_routes(struct setup *s, struct reason *why)
+{
+	int err = 0;
+
+	s->kin = calloc(s->n_parts + 1, sizeof(*s->kin));
+	if (!s->kin)
+		return reason(why, -ENOMEM, "%s", strerror(ENOMEM));
+	for (size_t i = 0; !err && i < s->n_parts; i++) {
+		s->kin[i] = s->parts[i].link.index;
+		err = routes_find(s->nl, &s->parts[i].link, NULL, &s->parts[i].routes, why);
+	}
+	return err;
 }
 
 /* Everything that can be known to fail before anything is changed. */
 static int check(struct setup *s)
 {
-	const char *name = s->link->name;
 	struct reason why = { "" };
 	int err;
 
 	if (link_check(s->link, &why) || check_capabilities(TASK_LOAD, &why))
-		return msg_fail(-EINVAL, "%s: %s", name, why.text);
-	err = s->link->index ? find_hooks(s) : 0; /* 0: a device that would be made */
-	err = err ? err : check_filters(s);
-	if (err)
-		return err;
-	if (is_loaded(s) && check_capabilities(TASK_RELOAD, &why))
-		return msg_fail(-EPERM, "%s: %s", name, why.text);
-	err = find_fast(s);
+		return msg_fail(-EINVAL, "%s: %s", s->link->name, why.text);
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (link_check_port(&s->parts[i].link, &why))
+			return msg_fail(-EINVAL, "%s: %s", s->parts[i].link.name, why.text);
+	err = find_attachments(s);
+	err = err ? err : find_fast(s);
 	if (err)
 		return err;
 	err = check_addresses(s->nl, s->link, s->o, &why);
+	err = err ? err : find_part_routes(s, &why);
 	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, &why);
+	s->wanted.kin = s->kin;
+	s->wanted.n_kin = s->n_parts;
 	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, &why);
 	err = err ? err : routes_choose_hop(s->link, &s->routes, &s->wanted, &why);
 	if (!err) {
@@ -150,22 +243,80 @@ static int check(struct setup *s)
 	return err ? msg_fail(err, "%s", why.text) : 0;
 }
 
+/* What the configuration says of an interface. 0, or -E2BIG after having said it. */
+static int config_link(struct setup *s, const struct link *link, struct nat64_config *cfg)
+{
+	cfg->ifindex = link->index;
+	cfg->mtu = link->mtu;
+	cfg->cut_mtu = cfg->mtu < cfg->lowest_ipv6_mtu ? cfg->mtu : cfg->lowest_ipv6_mtu;
+	cfg->l3 = link->l3;
+	cfg->device = link->own;
+	cfg->bridge_nf = kernel_bridge_nf(s->nl, link);
+	cfg->port = ports_add(&s->ports, &s->before, link);
+	return cfg->port ? 0 : msg_fail(-E2BIG, "-i %s: too many interfaces", link->name);
+}
+
+/* A port of a device */
+static int config_port(struct setup *s, struct part *part)
+{
+	part->cfg = s->cfg;
+	part->cfg.has_ports = 0;
+	part->cfg.unrouted = 0;
+	part->cfg.fast = s->cfg.fast && !part->link.l3;
+	part->cfg.home = s->link->index;
+	memcpy(&part->cfg.home_mac, s->link->mac, sizeof(s->link->mac));
+	part->cfg.by_home = link_is_rp_filtered(s->nl, &part->link);
+	return config_link(s, &part->link, &part->cfg);
+}
+
+/* Until nothing is left there, another run must find it. */
+static void leave(struct setup *s, struct part *part)
+{
+	part->cfg.port = ports_add(&s->ports, &s->before, &part->link);
+	if (part->cfg.port)
+		s->ports.of[part->cfg.port].leaving = 1;
+}
+
+static int load_ports(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->n_parts; i++) {
+		struct part *part = &s->parts[i];
+
+		if (!part->wanted) {
+			leave(s, part);
+			continue;
+		}
+		err = config_port(s, part);
+		if (err)
+			return err;
+		err = programs_load_port(s->programs, &part->cfg, &part->programs, &why);
+		if (err)
+			return msg_fail(err, "%s: %s", part->link.name, why.text);
+	}
+	err = programs_set_ports(s->programs, &s->ports);
+	return err ? msg_fail(err, "%s: cannot fill in the maps: %s", s->link->name, strerror(-err)) : 0;
+}
+
 static int load(struct setup *s)
 {
-	__u32 id[NAT64_WAYS] = { s->hook[NAT64_6TO4].prog_id, s->hook[NAT64_4TO6].prog_id };
 	struct reason why = { "" };
 	int err;
 
 	options_config(s->o, &s->cfg);
-	s->cfg.ifindex = s->link->index;
-	s->cfg.mtu = s->link->mtu;
-	s->cfg.cut_mtu = s->cfg.mtu < s->cfg.lowest_ipv6_mtu ? s->cfg.mtu : s->cfg.lowest_ipv6_mtu;
-	s->cfg.l3 = s->link->l3;
-	s->cfg.device = s->link->own;
-	s->cfg.bridge_nf = kernel_bridge_nf(s->nl, s->link);
-	err = loaded_open(id, &s->loaded, &why);
-	err = err ? err : programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
-	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+	for (size_t i = 0; i < s->n_parts; i++)
+		s->cfg.has_ports |= s->parts[i].wanted;
+	s->cfg.unrouted = s->link->own && !*s->o->device;
+	err = config_link(s, s->link, &s->cfg);
+	err = err ? err : attachment_open(&s->attachment);
+	for (size_t i = 0; !err && i < s->n_parts; i++)
+		err = attachment_open(&s->parts[i].attachment);
+	if (err)
+		return err;
+	err = programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : load_ports(s);
 }
 
 /* Are the mappings those that the programs before had? */
@@ -259,21 +410,6 @@ static int change_state(struct setup *s)
 	return err ? msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
-static int add_clsact(struct setup *s)
-{
-	int err;
-
-	if (s->qdisc == TC_QDISC_CLSACT || s->kind == TC_TCX)
-		return 0;
-	err = tc_clsact_add(s->nl, s->link);
-	if (err == -ENOENT)
-		return msg_fail(err, "%s: the kernel has no clsact qdisc (CONFIG_NET_SCH_INGRESS)", s->link->name);
-	if (err)
-		return msg_fail(err, "%s: cannot add a clsact qdisc: %s", s->link->name, nl_error(s->nl, err));
-	s->clsact_made = true;
-	return 0;
-}
-
 /* What is known of the next hop that is wanted and has to be made one; NULL: none is. */
 static const struct hop_address *wanted_hop(struct setup *s)
 {
@@ -298,6 +434,21 @@ static int add_neigh(struct setup *s)
 	return err;
 }
 
+/* The route of ours to the same destination that there is, there or at a part; *link: where. Or NULL. */
+static const struct route *old_route(const struct setup *s, const struct route *route, const struct link **link)
+{
+	const struct route *old = routes_same_dst(&s->routes, route);
+
+	*link = s->link;
+	for (size_t i = 0; !old && i < s->n_parts; i++) {
+		old = routes_same_dst(&s->parts[i].routes, route);
+		if (old && old->metric != route->metric)
+			old = NULL; /* which goes later */
+		*link = &s->parts[i].link;
+	}
+	return old;
+}
+
 static bool is_route_there(const struct setup *s, const struct route *route)
 {
 	const struct route *old = routes_same_dst(&s->routes, route);
@@ -315,15 +466,24 @@ static bool are_routes_there(const struct setup *s)
 	return true;
 }
 
-/* Makes the next hops that there were broadcast addresses again, or no more. */
-static int set_broadcasts(struct setup *s, bool on)
+static int set_broadcasts_of(struct nl *nl, const struct link *link, const struct routes *routes, bool on)
 {
 	int err = 0;
 
 	for (__u32 i = 0; !err && i < 256; i++)
-		if (s->routes.hops.of[i].broadcast)
-			err = hop_broadcast(s->nl, s->link, hop_address(i), on);
+		if (routes->hops.of[i].broadcast)
+			err = hop_broadcast(nl, link, hop_address(i), on);
 	return on && err == -EEXIST ? 0 : err; /* it could not be removed */
+}
+
+/* Makes the next hops that there were broadcast addresses again, or no more: the kernel takes no routes via them then. */
+static int set_broadcasts(struct setup *s, bool on)
+{
+	int err = set_broadcasts_of(s->nl, s->link, &s->routes, on);
+
+	for (size_t i = 0; !err && i < s->n_parts; i++)
+		err = set_broadcasts_of(s->nl, &s->parts[i].link, &s->parts[i].routes, on);
+	return err;
 }
 
 static int make_broadcast(struct setup *s)
@@ -337,13 +497,19 @@ static int make_broadcast(struct setup *s)
 	return 0;
 }
 
+static int cannot_add_route(struct setup *s, const struct route *route, int err)
+{
+	return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(route->dst).s,
+			nl_error(s->nl, err));
+}
+
 static int add_routes(struct setup *s)
 {
-	const struct hop_address *hop = wanted_hop(s);
-	bool change = !are_routes_there(s);
+	const struct route *old;
+	const struct link *at;
 	int err;
 
-	if (change) {
+	if (!are_routes_there(s)) {
 		s->broadcasts_off = true;
 		err = set_broadcasts(s, false);
 		err = err || !s->wanted.hop.family ? err
@@ -357,43 +523,67 @@ static int add_routes(struct setup *s)
 
 		if (is_route_there(s, route))
 			continue;
-		err = route_set(s->nl, s->link, route, routes_same_dst(&s->routes, route));
+		old = old_route(s, route, &at);
+		/* Where rp_filter is on, the programs of both need it until the new ones are in place. */
+		if (old && at != s->link)
+			err = route_set_both(s->nl, s->link, route, at, &old->via);
+		else
+			err = route_set(s->nl, s->link, route, old);
 		if (err)
-			return msg_fail(err, "%s: cannot add the route to %s: %s", s->link->name, text4(route->dst).s,
-					nl_error(s->nl, err));
+			return cannot_add_route(s, route, err);
 		s->route_set[i] = true;
 	}
-	if (!hop || (hop->broadcast && !change))
+	return 0;
+}
+
+/* Routes that lead to two interfaces lead to one of them again. Then the next hop may become a broadcast address. */
+static int settle_routes(struct setup *s)
+{
+	const struct hop_address *hop = wanted_hop(s);
+	const struct link *at;
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->wanted.n; i++) {
+		const struct route *route = &s->wanted.route[i];
+
+		if (!s->route_set[i] || !old_route(s, route, &at) || at == s->link)
+			continue;
+		err = route_set(s->nl, s->link, route, true);
+		if (err)
+			return cannot_add_route(s, route, err);
+	}
+	if (!hop || (hop->broadcast && !s->broadcasts_off))
 		return 0;
 	err = make_broadcast(s);
 	/* The MAC address of the interface may have changed before that. */
-	return err ? err : change ? set_neigh(s) : 0;
+	return err ? err : s->broadcasts_off ? set_neigh(s) : 0;
 }
 
 static int add_device_route(struct setup *s)
 {
 	struct reason why = { "" };
 
-	if (!s->link->own || !device_route_set(s->nl, s->link, s->o->v6_prefix, &s->device_route_made, &why))
+	if (!s->link->own || s->cfg.unrouted ||
+	    !device_route_set(s->nl, s->link, s->o->v6_prefix, &s->device_route_made, &why))
 		return 0;
 	return msg_fail(-EIO, "%s: %s", s->link->name, why.text);
 }
 
-static int attach(struct setup *s, int way)
+/* The programs of ports take the place of those that are there, or begin. */
+static int attach_ports(struct setup *s)
 {
-	const struct tc_hook *hook = &s->hook[way];
-	int fd = programs_fd(s->programs, way);
-	int err;
+	int err = 0;
 
-	err = hook->ours ? tc_replace(s->nl, &s->place[way], hook->kind, fd, is_clsact_ours(s), s->loaded.program[way])
-			 : tc_attach(s->nl, &s->place[way], s->kind, fd, is_clsact_ours(s));
-	if (err == -ENOENT && s->kind == TC_CLSACT)
-		return msg_fail(err, "%s: the kernel has no BPF filters for tc (CONFIG_NET_CLS_BPF)", s->link->name);
-	if (err)
-		return msg_fail(err, "%s: cannot attach to the %s hook: %s", s->link->name, tc_hook_name(way),
-				nl_error(s->nl, err));
-	s->attached[way] = true;
-	return 0;
+	for (size_t i = 0; !err && i < s->n_parts; i++) {
+		struct part *part = &s->parts[i];
+
+		if (!part->wanted)
+			continue;
+		err = attachment_prepare(s->nl, &part->attachment);
+		for (int way = NAT64_WAYS - 1; !err && way >= 0; way--)
+			err = attachment_set(s->nl, &part->attachment, way, programs_fd(part->programs, way));
+	}
+	return err;
 }
 
 static int attach_fast(struct setup *s)
@@ -424,15 +614,25 @@ static void undo_routes(struct setup *s)
 		undone(s, "broadcast address", hop_broadcast(s->nl, s->link, s->wanted.hop.v4, false));
 	for (size_t i = s->wanted.n; i-- > 0;) {
 		const struct route *route = &s->wanted.route[i];
-		const struct route *old = routes_same_dst(&s->routes, route);
+		const struct link *at;
+		const struct route *old = old_route(s, route, &at);
 
 		if (s->route_set[i] && old)
-			undone(s, "route", route_set(s->nl, s->link, old, true));
+			undone(s, "route", route_set(s->nl, at, old, true));
 		else if (s->route_set[i])
 			undone(s, "route", route_del(s->nl, s->link, route));
 	}
 	if (s->broadcasts_off)
 		undone(s, "broadcast address", set_broadcasts(s, true));
+}
+
+struct fds {
+	int fd[NAT64_WAYS];
+};
+
+static struct fds fds_of(const struct nat64_bpf *programs)
+{
+	return (struct fds){ { programs_fd(programs, NAT64_6TO4), programs_fd(programs, NAT64_4TO6) } };
 }
 
 /* Back to what was there before, in reverse. */
@@ -442,134 +642,142 @@ static void undo(struct setup *s)
 		fast_undo(s->nl, &s->fast, programs_fast_fd(s->programs));
 	if (s->device_route_made)
 		undone(s, "route", device_route_del(s->nl, s->link, s->o->v6_prefix));
+	for (size_t i = s->n_parts; i-- > 0;)
+		if (s->parts[i].wanted)
+			attachment_undo(s->nl, &s->parts[i].attachment, fds_of(s->parts[i].programs).fd);
 	undo_routes(s);
-	for (int way = NAT64_WAYS - 1; way >= 0; way--) {
-		const struct tc_hook *hook = &s->hook[way];
-		int fd = programs_fd(s->programs, way);
-
-		if (s->attached[way] && hook->ours)
-			undone(s, tc_hook_name(way),
-			       tc_replace(s->nl, &s->place[way], hook->kind, s->loaded.program[way], hook->made_clsact,
-					  fd));
-		else if (s->attached[way])
-			undone(s, tc_hook_name(way), tc_detach(s->nl, &s->place[way], s->kind, fd));
-	}
+	attachment_undo(s->nl, &s->attachment, fds_of(s->programs).fd);
 	if (s->neigh_made)
 		undone(s, "neighbour", hop_neigh_del(s->nl, s->link, &s->wanted.hop));
-	if (s->clsact_made)
-		undone(s, "clsact", tc_clsact_del(s->nl, s->link));
 }
 
-static int remove_neigh(struct setup *s, const struct hop *hop)
+static int remove_neigh(struct nl *nl, const struct link *link, const struct hop *hop)
 {
-	int err = hop_neigh_del(s->nl, s->link, hop);
+	int err = hop_neigh_del(nl, link, hop);
 
-	return err ? msg_fail(err, "%s: cannot remove the neighbour %s: %s", s->link->name, hop_text(hop).s,
-			      nl_error(s->nl, err))
+	return err ? msg_fail(err, "%s: cannot remove the neighbour %s: %s", link->name, hop_text(hop).s,
+			      nl_error(nl, err))
 		   : 0;
 }
 
-/* A next hop of ours: that it is a broadcast address, and its neighbour entry, which may be the kernel's. */
-static int remove_hop(struct setup *s, __u32 i)
+/* A next hop of ours: that it is a broadcast address, unless it is not any more, and its neighbour entry, which may be the
+ * kernel's. */
+static int remove_hop(struct nl *nl, const struct link *link, const struct routes *routes, __u32 i, bool off)
 {
-	const struct hop_address *a = &s->routes.hops.of[i];
+	const struct hop_address *a = &routes->hops.of[i];
 	struct hop hop = { .family = AF_INET, .v4 = hop_address(i) };
-	int err = a->broadcast && !s->broadcasts_off ? hop_broadcast(s->nl, s->link, hop.v4, false) : 0;
+	int err = a->broadcast && !off ? hop_broadcast(nl, link, hop.v4, false) : 0;
 
 	if (err)
-		return msg_fail(err, "%s: cannot remove the broadcast address %s: %s", s->link->name, hop_text(&hop).s,
-				nl_error(s->nl, err));
-	return a->permanent || (a->neigh && !a->taken && (a->broadcast || a->route)) ? remove_neigh(s, &hop) : 0;
+		return msg_fail(err, "%s: cannot remove the broadcast address %s: %s", link->name, hop_text(&hop).s,
+				nl_error(nl, err));
+	return a->permanent || (a->neigh && !a->taken && (a->broadcast || a->route)) ? remove_neigh(nl, link, &hop) : 0;
 }
 
-/* Routes, next hops and neighbours of ours that are not wanted (any more); NULL: none is. Returns the first error. */
-static int remove_routes(struct setup *s, const struct wanted *wanted)
+/* Next hops of ours but one, 0: all. Returns the first error. */
+static int remove_hops(struct nl *nl, const struct link *link, const struct routes *routes, __be32 but, bool off)
 {
-	int first = 0;
-	int err;
+	int err, first = 0;
 
-	for (size_t i = 0; i < s->routes.n_routes; i++) {
-		const struct route *route = &s->routes.route[i];
-
-		if (route_is_wanted(wanted, route))
-			continue;
-		err = route_del(s->nl, s->link, route);
-		if (err && !first)
-			first = msg_fail(err, "%s: cannot remove the route to %s: %s", s->link->name,
-					 text4(route->dst).s, nl_error(s->nl, err));
-	}
 	for (__u32 i = 0; i < 256; i++) {
-		err = wanted && hop_address(i) == wanted->hop.v4 ? 0 : remove_hop(s, i);
+		err = but && hop_address(i) == but ? 0 : remove_hop(nl, link, routes, i, off);
 		first = first ? first : err;
 	}
-	for (size_t i = 0; i < s->routes.hops.n_neigh6; i++) {
-		err = remove_neigh(s, &(struct hop){ .family = AF_INET6, .v6 = s->routes.hops.neigh6[i] });
+	for (size_t i = 0; i < routes->hops.n_neigh6; i++) {
+		err = remove_neigh(nl, link, &(struct hop){ .family = AF_INET6, .v6 = routes->hops.neigh6[i] });
 		first = first ? first : err;
 	}
 	return first;
 }
 
-/* Those to a NAT64 prefix that was another one */
+static int remove_route(struct nl *nl, const struct link *link, const struct route *route)
+{
+	int err = route_del(nl, link, route);
+
+	return err ? msg_fail(err, "%s: cannot remove the route to %s: %s", link->name, text4(route->dst).s,
+			      nl_error(nl, err))
+		   : 0;
+}
+
+/* Routes, next hops and neighbours of ours that are not wanted any more. Returns the first error. */
+static int remove_old_routes(struct setup *s)
+{
+	int err, first = 0;
+
+	for (size_t i = 0; i < s->routes.n_routes; i++) {
+		const struct route *route = &s->routes.route[i];
+
+		err = route_is_wanted(&s->wanted, route) ? 0 : remove_route(s->nl, s->link, route);
+		first = first ? first : err;
+	}
+	err = remove_hops(s->nl, s->link, &s->routes, s->wanted.hop.v4, s->broadcasts_off);
+	return first ? first : err;
+}
+
+/* Those to a NAT64 prefix that was another one, or all if none is wanted. */
 static int remove_device_routes(struct setup *s)
 {
-	int err = s->link->own ? device_routes_del(s->nl, s->link, &s->o->v6_prefix) : 0;
+	const struct prefix6 *wanted = s->cfg.unrouted ? NULL : &s->o->v6_prefix;
+	int err = s->link->own ? device_routes_del(s->nl, s->link, wanted) : 0;
 
 	return err ? msg_fail(err, "%s: cannot remove its routes: %s", s->link->name, nl_error(s->nl, err)) : 0;
 }
 
-static int detach(struct setup *s, int way, enum tc_kind kind)
+static int remove_device(struct nl *nl, const struct link *link)
 {
-	int err = tc_detach(s->nl, &s->place[way], kind, s->loaded.program[way]);
+	int err = device_del(nl, link);
 
-	return err ? msg_fail(err, "%s: cannot detach from the %s hook: %s", s->link->name, tc_hook_name(way),
-			      nl_error(s->nl, err))
-		   : 0;
+	return err ? msg_fail(err, "%s: cannot remove the device: %s", link->name, nl_error(nl, err)) : 0;
 }
 
-/* Our filters, and with them, in one step, the clsact qdisc if it is ours alone: were the filters to go first, nobody
- * would know any more whose it is if then something failed. */
-static int remove_filters(struct setup *s)
+/* What nat64 has on other interfaces for this one, by --fast. *n: how much there was. */
+static int remove_fast_of(struct nl *nl, const struct link *link, size_t *n)
 {
-	unsigned int others = s->hook[NAT64_6TO4].others + s->hook[NAT64_4TO6].others;
-	int err = 0;
+	struct reason why = { "" }, missing = { "" };
+	struct fast fast;
+	int err = fast_find(nl, link, false, &fast, &why);
 
-	if (is_clsact_ours(s) && !others) {
-		err = tc_clsact_del(s->nl, s->link);
-		return err ? msg_fail(err, "%s: cannot remove the clsact qdisc: %s", s->link->name,
-				      nl_error(s->nl, err))
-			   : 0;
+	*n = fast.n;
+	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
+		why = missing;
+	err = err ? err : fast_remove(nl, &fast, &why);
+	fast_free(&fast);
+	return err ? msg_fail(err, "%s: %s", link->name, why.text) : 0;
+}
+
+/* Routes that led to a part, unless they have been replaced. Returns the first error. */
+static int remove_part_routes(struct setup *s, const struct part *part)
+{
+	int err, first = 0;
+
+	for (size_t i = 0; i < part->routes.n_routes; i++) {
+		const struct route *route = &part->routes.route[i], *wanted = routes_wanted_same(&s->wanted, route);
+
+		err = wanted && wanted->metric == route->metric ? 0 : remove_route(s->nl, &part->link, route);
+		first = first ? first : err;
 	}
-	for (int way = NAT64_WAYS - 1; !err && way >= 0; way--)
-		err = s->hook[way].filter ? detach(s, way, TC_CLSACT) : 0;
-	return err;
+	err = remove_hops(s->nl, &part->link, &part->routes, 0, s->broadcasts_off);
+	return first ? first : err;
 }
 
-/* Filters of ours behind what is attached by tcx: a version of nat64 that knew no tcx had loaded once more. */
-static int remove_old_filters(struct setup *s)
+/* What the translator had on an interface, and has no more: all, if that is no port. Returns the first error. */
+static int remove_part(struct setup *s, struct part *part)
 {
-	bool left = false, used = false;
+	size_t n;
+	int err, first = remove_fast_of(s->nl, &part->link, &n);
 
-	for (int way = 0; way < NAT64_WAYS; way++) {
-		left |= s->hook[way].filter && s->hook[way].kind == TC_TCX;
-		used |= s->hook[way].filter && s->hook[way].kind == TC_CLSACT;
-	}
-	return left && !used ? remove_filters(s) : 0;
-}
-
-static int remove_programs(struct setup *s)
-{
-	int err = 0;
-
-	for (int way = NAT64_WAYS - 1; !err && way >= 0; way--)
-		err = s->hook[way].ours && s->hook[way].kind == TC_TCX ? detach(s, way, TC_TCX) : 0;
-	return err ? err : remove_filters(s);
-}
-
-static int remove_device(struct setup *s)
-{
-	int err = device_del(s->nl, s->link);
-
-	return err ? msg_fail(err, "%s: cannot remove the device: %s", s->link->name, nl_error(s->nl, err)) : 0;
+	err = remove_part_routes(s, part);
+	first = first ? first : err;
+	if (part->wanted)
+		return first;
+	err = attachment_remove(s->nl, &part->attachment);
+	first = first ? first : err;
+	err = part->link.own ? remove_device(s->nl, &part->link) : 0;
+	first = first ? first : err;
+	if (first || !part->cfg.port)
+		return first;
+	err = ports_forget(s->maps.ports, part->cfg.port);
+	return err ? msg_fail(err, "%s: cannot write its maps: %s", s->link->name, strerror(-err)) : 0;
 }
 
 /* Where the program for --fast is now */
@@ -603,6 +811,10 @@ static void tell(const struct setup *s)
 	msg_info("  time-out      %u s", s->o->timeout);
 	if (s->o->reuse_idle)
 		msg_info("  reuse         if idle for %u s", s->o->reuse_idle);
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].wanted)
+			msg_info("  port          %s%s", s->parts[i].link.name,
+				 s->parts[i].cfg.by_home ? " (by the device, because of rp_filter)" : "");
 	msg_info("  MTU           %u, on the IPv4 side %u", s->link->mtu, s->wanted.route[ROUTE_POOL].mtu);
 	msg_info("  mappings      %s", s->inherit == INHERIT_NOTHING ? "none yet" : "kept");
 	msg_info("  memory        %llu kB", (programs_memory(s->programs) + 1023) / 1024);
@@ -633,38 +845,90 @@ static int finish(struct setup *s)
 
 	err = remove_fast(s);
 	first = first ? first : err;
-	err = remove_old_filters(s);
+	err = attachment_remove_old_filters(s->nl, &s->attachment);
 	first = first ? first : err;
-	err = remove_routes(s, &s->wanted);
+	err = remove_old_routes(s);
 	first = first ? first : err;
+	for (size_t i = 0; i < s->n_parts; i++) {
+		err = remove_part(s, &s->parts[i]);
+		first = first ? first : err;
+	}
 	err = remove_device_routes(s);
 	return first ? first : err;
 }
 
-int setup_load(struct nl *nl, const struct link *link, const struct options *o)
+static int init(struct setup *s, const struct link *ports, size_t n)
 {
-	struct setup s = { .nl = nl, .link = link, .o = o, .loaded = LOADED_NONE };
+	s->parts = calloc(n + NAT64_PORTS + 1, sizeof(*s->parts));
+	if (!s->parts)
+		return msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	for (size_t i = 0; i < n + NAT64_PORTS + 1; i++)
+		s->parts[i].attachment = ATTACHMENT_NONE;
+	for (; s->n_parts < n; s->n_parts++) {
+		s->parts[s->n_parts].link = ports[s->n_parts];
+		s->parts[s->n_parts].wanted = true;
+	}
+	return 0;
+}
+
+static void release(struct setup *s)
+{
+	tells_free(&s->tells);
+	fast_free(&s->fast);
+	reconcile_free(&s->reconcile);
+	for (size_t i = 0; i < s->n_parts; i++) {
+		attachment_close(&s->parts[i].attachment);
+		routes_free(&s->parts[i].routes);
+		programs_close(s->parts[i].programs);
+	}
+	free(s->parts);
+	free(s->kin);
+	programs_close(s->programs);
+	attachment_close(&s->attachment);
+	loaded_close(&s->loaded);
+	routes_free(&s->routes);
+	wanted_free(&s->wanted);
+	free(s->route_set);
+}
+
+/* All that changes the machine, until the new programs have the packets. 0, or a negative errno after having said why. */
+static int bring_in(struct setup *s)
+{
+	struct attachment *a = &s->attachment;
+	struct fds fds = fds_of(s->programs);
 	int err;
 
-	err = check(&s);
+	err = attachment_prepare(s->nl, a);
+	/* Before a route leads there: what comes then has no mapping yet, and does not leave as it is. */
+	if (!err && !a->hook[NAT64_4TO6].ours)
+		err = attachment_set(s->nl, a, NAT64_4TO6, fds.fd[NAT64_4TO6]);
+	err = err ? err : add_neigh(s);
+	err = err ? err : add_routes(s);
+	err = err ? err : finish_state(s);
+	err = err ? err : attachment_set(s->nl, a, NAT64_6TO4, fds.fd[NAT64_6TO4]);
+	if (!err && !a->attached[NAT64_4TO6])
+		err = attachment_set(s->nl, a, NAT64_4TO6, fds.fd[NAT64_4TO6]);
+	err = err ? err : attach_ports(s);
+	err = err ? err : settle_routes(s);
+	err = err ? err : add_device_route(s);
+	return err ? err : attach_fast(s);
+}
+
+int setup_load(struct nl *nl, const struct link *link, const struct link *ports, size_t n_ports,
+	       const struct options *o)
+{
+	struct setup s = { .nl = nl, .link = link, .o = o, .attachment = ATTACHMENT_NONE, .loaded = LOADED_NONE };
+	int err;
+
+	err = init(&s, ports, n_ports);
+	err = err ? err : check(&s);
 	err = err ? err : load(&s);
 	err = err ? err : fill_state(&s);
 	if (err)
 		goto out;
 	if (o->dry_run)
 		goto tell;
-	err = add_clsact(&s);
-	/* Before a route leads there: what comes then has no mapping yet, and does not leave as it is. */
-	if (!err && !s.hook[NAT64_4TO6].ours)
-		err = attach(&s, NAT64_4TO6);
-	err = err ? err : add_neigh(&s);
-	err = err ? err : add_routes(&s);
-	err = err ? err : finish_state(&s);
-	err = err ? err : attach(&s, NAT64_6TO4);
-	if (!err && !s.attached[NAT64_4TO6])
-		err = attach(&s, NAT64_4TO6);
-	err = err ? err : add_device_route(&s);
-	err = err ? err : attach_fast(&s);
+	err = bring_in(&s);
 	if (err) {
 		undo(&s);
 		goto out;
@@ -681,65 +945,79 @@ tell:
 		goto out;
 	}
 	hints(nl, link, o);
+	for (size_t i = 0; i < s.n_parts; i++)
+		if (s.parts[i].wanted)
+			hints_port(nl, &s.parts[i].link, o);
 	tell(&s);
 out:
-	tells_free(&s.tells);
-	fast_free(&s.fast);
-	reconcile_free(&s.reconcile);
-	programs_close(s.programs);
-	loaded_close(&s.loaded);
-	routes_free(&s.routes);
-	wanted_free(&s.wanted);
-	free(s.route_set);
+	release(&s);
 	return err;
 }
 
-/* To detach from tcx takes the programs themselves. */
-static int open_tcx(struct setup *s, struct reason *why)
+/* Takes away all that there is on one interface; *found: something was. */
+static int unload(struct nl *nl, const struct link *link, bool *found)
 {
-	__u32 id[NAT64_WAYS] = { 0 };
-
-	for (int way = 0; way < NAT64_WAYS; way++)
-		if (s->hook[way].kind == TC_TCX)
-			id[way] = s->hook[way].prog_id;
-	return loaded_open(id, &s->loaded, why);
-}
-
-int setup_unload(struct nl *nl, const struct link *link)
-{
-	struct setup s = { .nl = nl, .link = link, .loaded = LOADED_NONE };
+	struct attachment a = ATTACHMENT_NONE;
+	struct routes routes = { 0 };
 	struct reason why = { "" };
+	size_t n;
 	int err;
 
-	if (check_capabilities(TASK_UNLOAD, &why))
-		return msg_fail(-EPERM, "%s: %s", link->name, why.text);
-	err = find_hooks(&s);
-	if (err)
-		return err;
-	err = find_fast(&s);
+	err = remove_fast_of(nl, link, &n);
+	err = err ? err : attachment_find(nl, link, &a);
 	if (err)
 		goto out;
-	err = open_tcx(&s, &why);
-	err = err ? err : routes_find(nl, link, NULL, &s.routes, &why);
+	err = routes_find(nl, link, NULL, &routes, &why);
 	if (err) {
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
 	}
-	if (!is_loaded(&s) && routes_are_none(&s.routes) && !s.fast.n && !link->own) {
+	*found |= n || attachment_is_loaded(&a) || !routes_are_none(&routes) || link->own;
+	for (size_t i = 0; !err && i < routes.n_routes; i++)
+		err = remove_route(nl, link, &routes.route[i]);
+	err = err ? err : remove_hops(nl, link, &routes, 0, false);
+	err = err ? err : attachment_remove(nl, &a);
+	err = err || !link->own ? err : remove_device(nl, link);
+out:
+	attachment_close(&a);
+	routes_free(&routes);
+	return err;
+}
+
+/* The other interfaces of the translator; none if they cannot be known, since one of an older version has no others. */
+static int find_others(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = attachment_find(s->nl, s->link, &s->attachment);
+
+	if (err || !attachment_is_loaded(&s->attachment) ||
+	    (s->attachment.kind == TC_CLSACT && check_capabilities(TASK_TELL, &why)))
+		return err;
+	return find_members(s);
+}
+
+int setup_unload(struct nl *nl, const struct link *link)
+{
+	struct setup s = { .nl = nl, .link = link, .attachment = ATTACHMENT_NONE, .loaded = LOADED_NONE };
+	struct reason why = { "" };
+	bool found = false;
+	int err;
+
+	if (check_capabilities(TASK_UNLOAD, &why))
+		return msg_fail(-EPERM, "%s: %s", link->name, why.text);
+	err = init(&s, NULL, 0);
+	err = err ? err : find_others(&s);
+	/* The device that routes lead to is the last to go. */
+	for (size_t i = 0; !err && i < s.n_parts; i++)
+		err = s.parts[i].link.own ? 0 : unload(nl, &s.parts[i].link, &found);
+	err = err ? err : unload(nl, link, &found);
+	for (size_t i = 0; !err && i < s.n_parts; i++)
+		err = s.parts[i].link.own ? unload(nl, &s.parts[i].link, &found) : 0;
+	if (!err && !found)
 		err = msg_fail(-ENOENT, "nothing loaded on %s", link->name);
-		goto out;
-	}
-	err = remove_fast(&s);
-	err = err ? err : find_hooks(&s); /* among them may have been filters on this very interface */
-	err = err ? err : remove_routes(&s, NULL);
-	err = err ? err : remove_programs(&s);
-	err = err || !link->own ? err : remove_device(&s);
 	if (!err)
 		msg_info("%s: unloaded", link->name);
-out:
-	fast_free(&s.fast);
-	loaded_close(&s.loaded);
-	routes_free(&s.routes);
+	release(&s);
 	return err;
 }
 

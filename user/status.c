@@ -14,6 +14,7 @@
 #include "health.h"
 #include "names.h"
 #include "out.h"
+#include "ports.h"
 #include "static.h"
 #include "status.h"
 #include "table.h"
@@ -31,6 +32,7 @@ struct status {
 	__u32 program[NAT64_WAYS]; /* ids */
 	enum tc_kind attached;
 	time_t since;
+	struct ports ports;
 	char (*fast)[IF_NAMESIZE]; /* interfaces with the program for --fast */
 	size_t n_fast;
 	struct prefix6 *allowed;
@@ -149,7 +151,8 @@ static int status_get(const struct translator *t, struct status *s)
 	cpus = possible_cpus(&why);
 	if (cpus < 0)
 		return msg_fail(cpus, "%s: %s", s->interface, why.text);
-	err = get_stats(&t->maps, cpus, &s->stats);
+	err = ports_read(t->maps.ports, &s->ports);
+	err = err ? err : get_stats(&t->maps, cpus, &s->stats);
 	err = err ? err : get_allowed(t->maps.allowed, s);
 	err = err ? err : statics_read(&t->maps, &s->statics);
 	err = err ? err : mappings_walk(t->maps.mappings, count_mapping, &count);
@@ -223,6 +226,32 @@ static void print_config(struct out *o, const struct status *s)
 		out_text(o, "  wkp-strict        yes\n");
 	print_octet(o, "tos", "TOS", cfg->set_tos, cfg->tos);
 	print_octet(o, "tclass", "traffic class", cfg->set_tclass, cfg->tclass);
+}
+
+/* Those of a device besides itself, by the names that they had when it was loaded. */
+static void print_ports(struct out *o, const struct status *s)
+{
+	bool some = false;
+
+	if (!s->cfg.device) {
+		out_null(o, "ports");
+		return;
+	}
+	if (s->cfg.has_ports)
+		out_text(o, "  ports             ");
+	out_array(o, "ports");
+	for (__u32 i = 1; i <= NAT64_PORTS; i++) {
+		const struct nat64_port *port = &s->ports.of[i];
+
+		if (!port->ifindex || i == s->cfg.port)
+			continue;
+		out_text(o, "%s", some ? ", " : "");
+		out_string(o, NULL, "%s", port->name);
+		some = true;
+	}
+	out_close(o);
+	if (s->cfg.has_ports)
+		out_text(o, "\n");
 }
 
 static void print_fast(struct out *o, const struct status *s)
@@ -313,6 +342,7 @@ static void print_status(struct out *o, const struct status *s)
 	print_working(o, s);
 	if (!s->broken) {
 		print_config(o, s);
+		print_ports(o, s);
 		print_fast(o, s);
 		print_programs(o, s);
 		print_mappings(o, s);
@@ -478,7 +508,7 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 	}
 	err = status_get(&t, more);
 	if (!err && t.cfg.fast)
-		err = get_fast(nl, link, more);
+		err = get_fast(nl, t.link, more);
 	err = err ? err : health(nl, &t, &more->statics, &more->problems);
 out:
 	translator_close(&t);

@@ -7,12 +7,13 @@
 
 /* named: the user has named the interface, so that messages are about it in any case. *why: what is wrong with the
  * translator that is there (-ESTALE, -EPROTO), and has not been said. */
-static int look(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why)
+static int look_at(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why)
 {
 	__u32 id[NAT64_WAYS];
 	int err = 0;
 
-	*t = (struct translator){ .link = link, .maps = LOADED_NONE };
+	t->link = link;
+	t->maps = LOADED_NONE;
 	for (int way = 0; !err && way < NAT64_WAYS; way++) {
 		err = tc_hook_find(nl, &(struct tc_place){ link, way, link->index }, &t->hook[way]);
 		id[way] = t->hook[way].prog_id;
@@ -36,6 +37,21 @@ static int look(struct nl *nl, const struct link *link, bool named, struct trans
 	if (err == -ENOENT)
 		return -ESTALE;
 	return err && err != -EPROTO ? msg_fail(err, "%s: %s", link->name, why->text) : err;
+}
+
+/* The same, but of a port its device. */
+static int look(struct nl *nl, const struct link *link, bool named, struct translator *t, struct reason *why)
+{
+	int err;
+
+	*t = (struct translator){ 0 };
+	err = look_at(nl, link, named, t, why);
+	if (err || !t->cfg.home)
+		return err;
+	if (link_by_index(nl, t->cfg.home, &t->home) || !t->home.own)
+		return reason(why, -ESTALE, "its device is gone (load it again, or unload)");
+	loaded_close(&t->maps);
+	return named ? look_at(nl, &t->home, named, t, why) : -ENOENT;
 }
 
 static int find(struct nl *nl, const struct link *link, bool named, struct translator *t)
@@ -68,6 +84,24 @@ int translator_open(struct nl *nl, const struct link *link, struct translator *t
 void translator_close(struct translator *t)
 {
 	loaded_close(&t->maps);
+}
+
+int translator_home(struct nl *nl, const struct link *link, struct link *home)
+{
+	struct reason why = { "" };
+	struct translator t = { 0 };
+	struct tc_hook hook;
+	int err;
+
+	err = tc_hook_find(nl, &(struct tc_place){ link, TC_6TO4, link->index }, &hook);
+	if (err || !hook.ours)
+		return err ? err : -ENOENT;
+	err = loaded_open((__u32[NAT64_WAYS]){ [NAT64_6TO4] = hook.prog_id }, &t.maps, &why);
+	if (!err && (loaded_config(&t.maps, &t.cfg, &why) || !t.cfg.home))
+		err = -ENOENT;
+	loaded_close(&t.maps);
+	err = err ? err : link_by_index(nl, t.cfg.home, home);
+	return err == -ENODEV || (!err && !home->own) ? -ENOENT : err;
 }
 
 struct prefix4 translator_pool(const struct translator *t)

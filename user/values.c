@@ -12,9 +12,28 @@
 
 int parse_interface(const char *arg, void *value, struct reason *why)
 {
-	if (strlen(arg) >= sizeof(((struct options *)0)->interface))
+	struct ifname *name = value;
+
+	if (!*arg || strlen(arg) >= sizeof(name->s))
 		return reason(why, -EINVAL, "no such interface");
-	memcpy(value, arg, strlen(arg));
+	memcpy(name->s, arg, strlen(arg));
+	return 0;
+}
+
+/* One may be named on the command line and in the file. */
+int append_interface(struct options *o, const void *value)
+{
+	const struct ifname *name = value;
+	struct ifname *more;
+
+	for (size_t i = 0; i < o->n_ports; i++)
+		if (!strcmp(o->ports[i].s, name->s))
+			return 0;
+	more = array_room(o->ports, o->n_ports, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	o->ports = more;
+	more[o->n_ports++] = *name;
 	return 0;
 }
 
