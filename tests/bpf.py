@@ -271,8 +271,9 @@ class Translator:
     ETH6 = bytes.fromhex('020000000001 020000000002 86dd')
     ETH4 = bytes.fromhex('020000000001 020000000002 0800')
 
-    def __init__(self, host, ifname='eth0'):
-        self.host, self.ifname = host, ifname
+    def __init__(self, host, ifname='eth0', device=None):
+        """device: the one that the interface is a port of, whose program IPv4 packets meet."""
+        self.host, self.ifname, self.device = host, ifname, device or ifname
         for patience in range(10, -1, -1):
             try:
                 self.to4, self.to6 = self._programs()
@@ -281,22 +282,27 @@ class Translator:
                 if not patience:
                     raise
         self.map_ids = sorted(set(self.to4.map_ids) | set(self.to6.map_ids))
-        self.maps = {m.name: m for m in map(Map, self.map_ids)}
+        self.all_maps = [*map(Map, self.map_ids)]
+        self.maps = {m.name: m for m in self.all_maps}
+        self.ETH6 = self._header(ifname, self.ETH6)
+        self.ETH4 = self._header(self.device, self.ETH4)
         with host:
-            self.ifindex = int(libc.if_nametoindex(ifname.encode()))
-        link = json.loads(host.run('ip', '-j', 'link', 'show', 'dev', ifname).stdout)[0]
-        if link['link_type'] == 'ether':        # so that the kernel takes the packets for ours
-            mac = bytes.fromhex(link['address'].replace(':', ''))
-            self.ETH6, self.ETH4 = mac + self.ETH6[6:], mac + self.ETH4[6:]
-            if 'NOARP' in link['flags']:        # a device that sends to itself
-                self.ETH6, self.ETH4 = 2 * mac + self.ETH6[12:], 2 * mac + self.ETH4[12:]
+            self.ifindex, self.ifindex4 = (int(libc.if_nametoindex(name.encode())) for name in (ifname, self.device))
         self.pool = struct.unpack_from('=4s', self.maps['pool'].lookup(bytes(4)), 8)[0]
         self.v4 = ipaddress.ip_network((self.pool, self._v4_len()))
 
+    def _header(self, ifname, default):
+        """An Ethernet header by which the kernel takes packets for ours."""
+        link = json.loads(self.host.run('ip', '-j', 'link', 'show', 'dev', ifname).stdout)[0]
+        if link['link_type'] != 'ether':
+            return default
+        mac = bytes.fromhex(link['address'].replace(':', ''))
+        return mac + (mac if 'NOARP' in link['flags'] else default[6:12]) + default[12:]    # a device sends to itself
+
     def _programs(self):
-        found = tc_programs(self.host, self.ifname)
         ids = {}
-        for way in 'nat64_6to4', 'nat64_4to6':
+        for way, ifname in ('nat64_6to4', self.ifname), ('nat64_4to6', self.device):
+            found = tc_programs(self.host, ifname)
             matches = [i for name, i in found.items() if name.startswith(way)]
             assert len(matches) == 1 and len(matches[0]) == 1, f'{self.ifname}: {way} not attached exactly once: {found}'
             ids[way] = matches[0][0]
@@ -312,7 +318,7 @@ class Translator:
         self.close()
 
     def close(self):
-        for thing in [self.to4, self.to6, *self.maps.values()]:
+        for thing in [self.to4, self.to6, *self.all_maps]:
             thing.close()
 
     def run64(self, packet, **skb):
@@ -329,7 +335,7 @@ class Translator:
     def frame46(self, packet, **skb):
         """The same, with its Ethernet header."""
         with self.host:
-            return self.to6.run(self.ETH4 + bytes(packet), self.ifindex, **skb)
+            return self.to6.run(self.ETH4 + bytes(packet), self.ifindex4, **skb)
 
     def stats(self):
         """Counters summed over the CPUs: {'packets': [6→4, 4→6], 'bytes': [..], 'drops': [{reason: n}, {..}]},

@@ -1035,17 +1035,19 @@ to6('4.6-version-6', b'\x65' + p4(U46)[1:])
 # --- running them ---
 
 class Bench:
-    """The translator on a gateway, at its interface or on a device of its own, loaded again when a case asks for other
-    options."""
+    """The translator on a gateway, at its interface, on a device of its own, or with the interface as a port of such a device,
+    loaded again when a case asks for other options."""
 
-    def __init__(self, h6, gw, device=None):
+    def __init__(self, h6, gw, form='interface'):
         self.gw, self.h6, self.t, self.now, self.mtu = gw, h6, None, None, 65535
-        self.device, self.ifname = device, device or 'eth0'
+        self.device = form == 'device'      # all goes by the stack
+        self.ifname = 'nat64' if self.device else 'eth0'
+        self.where = {'interface': ['-i', 'eth0'], 'device': ['--device', 'nat64'], 'port': ['--device', 'nat64', '-i', 'eth0']}[form]
         for host in h6, gw:                 # the largest MTU of the cases; ours is set when a case asks for it
             host.ip('link', 'set', 'eth0', 'mtu', 65535)
         gw.ip('neigh', 'replace', 'fc00:6::6', 'lladdr', h6.mac('eth0'), 'dev', 'eth0')
-        if device:
-            gw.run(NAT64, '--device', device, '-4', '10.0.1.0/24', '-a', 'fc00::/8')
+        if '--device' in self.where:
+            gw.run(NAT64, *self.where, '-4', '10.0.1.0/24', '-a', 'fc00::/8')
         self.wire = Wire(h6)
         self.cfg = None
         self.use((), 1500)
@@ -1069,11 +1071,12 @@ class Bench:
             return
         self.close_translator()
         if self.mtu != mtu:
-            self.gw.ip('link', 'set', self.ifname, 'mtu', mtu)
+            for ifname in {self.ifname, *self.where[1::2]}:
+                self.gw.ip('link', 'set', ifname, 'mtu', mtu)
         # Without Host.load()'s look at all the rest of the machine, which takes longer than a hundred cases.
-        self.gw.run(NAT64, '--device' if self.device else '-i', self.ifname, '-4', '10.0.1.0/24', '-a', 'fc00::/8', *options,
+        self.gw.run(NAT64, *self.where, '-4', '10.0.1.0/24', '-a', 'fc00::/8', *options,
                     *[] if '--icmp-rate' in options else ['--icmp-rate', '1000000'])
-        self.t = bpf.Translator(self.gw, self.ifname)
+        self.t = bpf.Translator(self.gw, self.ifname, 'nat64' if '--device' in self.where else None)
         self.gw.lab.seen(self.t)
         self.now, self.mtu = (options, mtu), mtu
         self.cfg = oracle.Config(v4_prefix=ipaddress.IPv4Network('10.0.1.0/24'), mtu=mtu,
@@ -1102,11 +1105,7 @@ class Bench:
         return verdict, out, reasons, after['packets'][n] - before['packets'][n]
 
 
-FORMS = {name: device for name, device in (('interface', None), ('device', 'nat64'))
-         if name in os.environ.get('NAT64_TEST_FORMS', 'interface device').split()}
-
-
-@pytest.fixture(scope='module', params=FORMS.values(), ids=FORMS)
+@pytest.fixture(scope='module', params=os.environ.get('NAT64_TEST_FORMS', 'interface device port').split())
 def bench(module_net, request):
     b = Bench(*module_net[:2], request.param)
     yield b
