@@ -210,7 +210,7 @@ int nat64_edit(struct __sk_buff *skb)
 
 	skb->cb[0] = i + 1;
 	if (e)
-		e->done = edit(e);
+		e->done = edit(e, i);
 	return TC_ACT_OK;
 }
 

@@ -42,6 +42,8 @@ static const struct option_spec OPTIONS[] = {
 	  .in_file = true },
 	{ 0, "reuse-idle", "SECONDS", "in a full pool an idle mapping ends after this", parse_timeout,
 	  FIELD(reuse_idle), .in_file = true },
+	{ 0, "per-prefix", "LENGTH=N", "mappings of each IPv6 prefix of this length", parse_per_prefix,
+	  FIELD(per_prefix), .in_file = true },
 	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
 	  FIELD(icmp_src), .in_file = true },
 	{ 0, "icmp-rate", "N", "ICMP errors of its own a second (default 100)", parse_rate, FIELD(icmp_rate),

@@ -19,7 +19,8 @@
 #define NAT64_PROG_EDIT	  "nat64_edit" /* changes mappings for userspace; attached to nothing */
 
 /* Layout version of the state maps (mappings, by_v6, pool, order). They outlive the programs at a reconfiguration. What
- * loses nobody an address, "stats" and those of listeners, does not count: it goes on as far as both versions know it. */
+ * loses nobody an address, "stats", those of listeners and of --per-prefix, does not count: it goes on as far as both versions
+ * know it. */
 #define NAT64_STATE_VERSION 3
 
 /* The MAC address of the next hop that routes to a translator go via, on Ethernet. Locally administered, unicast; the rest
@@ -94,6 +95,9 @@ struct nat64_config {
 	__u64 home_mac;	  /* of the device that this is a port of, in the first 6 bytes */
 	__u32 home;	  /* its index, 0: the routes lead to this interface itself */
 	__u32 port;	  /* the number of this one */
+	union nat64_v6 prefix_mask; /* of the length .prefix_len; */
+	__u32 prefix_len;
+	__u32 prefix_limit; /* so many dynamic mappings a prefix of that length may have; 0: any number */
 };
 
 /* Map "ports": array, index = number. Made anew each load; an interface keeps its number from one to the next. */
@@ -133,7 +137,7 @@ struct nat64_mapping {
  * static prefix, look into "static4". Userspace makes both kinds. */
 #define NAT64_STATIC 0x7fffffffffffffffULL
 
-/* .tick of a mapping that is about to get another owner, or none: nobody's. For less than a microsecond. */
+/* .tick of a mapping that is about to get another owner, or none: nobody's. For a microsecond or so. */
 #define NAT64_TAKEN 0x7ffffffffffffffeULL
 
 /* State map "by_v6": hash, key union nat64_v6, value __u32 index into "mappings". */
@@ -162,13 +166,42 @@ struct nat64_node {
 #define NAT64_FREE(addresses) (addresses)
 #define NAT64_USED(addresses) ((addresses) + 1)
 
+/* With --per-prefix: maps "by_prefix" (hash, key union nat64_v6, value __u32), "prefixes", "members" and "counting", see
+ * headers/prefix.h. They count what is in "mappings": if there are none that fit at a reconfiguration, they are made anew. */
+struct nat64_prefix {
+	union nat64_v6 v6;
+	union nat64_v6 was; /* the prefix before */
+	__u32 count;	    /* its dynamic mappings, and those that are about to be made */
+	__u32 hand;	    /* the one of them that is looked at next; an index, and 1; 0: there is none */
+	__u32 is_stacked;   /* it is among those that another prefix may have, on top of */
+	__u32 below;
+};
+
+struct nat64_member {
+	__u32 prefix; /* number of the record; 0: a member of none */
+	__u32 next;   /* indices */
+	__u32 prev;
+	__u32 pad;
+};
+
+struct nat64_counting {
+	struct bpf_spin_lock lock;
+	__u32 made; /* records that ever were some prefix's */
+	__u32 top;  /* of the stack, the number of a record */
+	__u32 pad;
+};
+
+/* Records: as many prefixes as there are mappings, and what CPUs need that are about to make one */
+#define NAT64_PREFIXES(addresses) ((addresses) + 64)
+
 /* A change of one mapping that userspace asks for: map "edits" of the program nat64_edit, which does with each run what
  * the next entry says, as the programs of the packets do it, while these go on. */
 enum nat64_edit_how {
 	NAT64_EDIT_TAKE_OUT, /* of its list: it is given out no more */
 	NAT64_EDIT_SET,	     /* if the owner is still .was: .v6 and the rest, at its place in the lists */
 	NAT64_EDIT_CLAIM,    /* the same, but only if a new host might get the address, and .v6 has none */
-	NAT64_EDIT_PLACE,    /* nothing changes but its place in the lists */
+	NAT64_EDIT_PLACE,    /* nothing changes but its place in the lists, */
+	NAT64_EDIT_COUNT,    /* or that it is counted where it should be */
 };
 
 enum nat64_edit_done {
@@ -249,7 +282,8 @@ struct nat64_static6 {
 	X(TOO_BIG,	"too-big",	"translated packet would exceed what the protocol or the link can carry") \
 	X(NO_ROUTE,	"no-route",	"no IPv6 route to the mapped host, or IPv6 forwarding is off") \
 	X(NO_MEMORY,	"no-memory",	"the kernel could not change the packet or store the mapping") \
-	X(OFFLOAD,	"offload",	"of a tunnel, with segments or a checksum yet to be made, which this kernel cannot translate")
+	X(OFFLOAD,	"offload",	"of a tunnel, with segments or a checksum yet to be made, which this kernel cannot translate") \
+	X(PREFIX_FULL,	"prefix-full",	"IPv6 source is of a prefix that has as many mappings as --per-prefix allows")
 /* clang-format on */
 
 enum nat64_drop {

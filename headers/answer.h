@@ -243,6 +243,7 @@ static __always_inline __u32 error_about64(int reason)
 	case NAT64_DROP_FRAG_ICMP:
 		return ICMP_ERROR(1, 1); /* communication with destination administratively prohibited */
 	case NAT64_DROP_POOL_FULL:
+	case NAT64_DROP_PREFIX_FULL:
 		return ICMP_ERROR(1, 3); /* address unreachable */
 	case NAT64_DROP_PROTOCOL:
 		return ICMP_ERROR(1, 4); /* port unreachable */

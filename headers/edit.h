@@ -9,8 +9,58 @@
 
 #include "state.h"
 
+/* With --per-prefix: does an entry count? */
+static __always_inline bool counts(__u64 tick)
+{
+	return tick && tick != NAT64_STATIC;
+}
+
+/* Counts a mapping of the host .v6 of the edit `i`, however many its prefix has. The number of the record, or 0: try again. A
+ * global function, see live_mapping. */
+__noinline int count_edit(__u32 i)
+{
+	struct nat64_edit *e = bpf_map_lookup_elem(&edits, &i);
+	union nat64_v6 prefix;
+	__u32 number = 0;
+
+	if (!e)
+		return 0;
+	prefix = prefix_of(&e->v6);
+	return count_mapping(&prefix, ~0U, &number) == NAT64_PASS ? number : 0;
+}
+
+/* Sees to it that the entry of the edit `i`, which is or will be that of .v6 with this tick, is counted where it should be. */
+static __always_inline void count_owner(const struct nat64_edit *e, __u32 i, __u64 tick)
+{
+	__u32 number = 0, try;
+
+	for (try = 0; !number && counts(tick) && try < TRIES; try++)
+		number = count_edit(i);
+	set_prefix(e->index, number);
+}
+
+/* The same for what is there. Packets may change the owner, and then count it themselves; but perhaps before we do. */
+static __always_inline int count_again(const struct nat64_mapping *m, struct nat64_edit *e, __u32 i)
+{
+	__u64 tick, now_tick;
+	union nat64_v6 now;
+	__u32 try;
+
+	for (try = 0; try < TRIES; try++) {
+		if (!read_owner(m, &now, &tick) && tick)
+			continue;
+		e->v6.d[0] = now.d[0];
+		e->v6.d[1] = now.d[1];
+		count_owner(e, i, tick);
+		if ((read_owner(m, &now, &now_tick) || !now_tick) && v6_same(&e->v6, &now) &&
+		    counts(tick) == counts(now_tick))
+			return NAT64_DONE;
+	}
+	return NAT64_DONE_NOT;
+}
+
 /* Makes of entry `m` what is asked for, if it is what it is thought to be. */
-static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e)
+static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e, __u32 i)
 {
 	bool ok, keeps = v6_same(&e->was, &e->v6);
 	__u64 now = bpf_jiffies64();
@@ -25,6 +75,8 @@ static __always_inline bool set_mapping(struct nat64_mapping *m, const struct na
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
+	if (ok && cfg.prefix_limit)
+		count_owner(e, i, e->tick);
 	if (ok && !keeps)
 		set_owner(m, &e->v6, e->tick, e->last_seen, e->created);
 	return ok;
@@ -82,7 +134,8 @@ static __always_inline int take_out_node(__u32 i)
 	return NAT64_DONE_NOT;
 }
 
-static __always_inline int edit(const struct nat64_edit *e)
+/* Makes the change `e`, the entry `n` of "edits". */
+static __always_inline int edit(struct nat64_edit *e, __u32 n)
 {
 	__u32 *i, index = e->index;
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
@@ -94,7 +147,9 @@ static __always_inline int edit(const struct nat64_edit *e)
 		return take_out_node(index);
 	if (e->how == NAT64_EDIT_PLACE)
 		return place(m, e);
-	if (!set_mapping(m, e))
+	if (e->how == NAT64_EDIT_COUNT)
+		return cfg.prefix_limit ? count_again(m, e, n) : NAT64_DONE;
+	if (!set_mapping(m, e, n))
 		return NAT64_DONE_NOT;
 	if (e->how == NAT64_EDIT_CLAIM && (was.d[0] | was.d[1]) && !v6_same(&was, &v6)) {
 		i = bpf_map_lookup_elem(&by_v6, &was);

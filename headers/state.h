@@ -5,6 +5,7 @@
  *	mappings: index -> {owner, last seen, ...} (array over the IPv4 prefix)
  *	order:    the addresses that are free, and those in use by the time of the last packet (lists in an array)
  *	guesses:  a few bits of an IPv6 address -> index (array)
+ *	prefix.h: how many each prefix of IPv6 addresses has
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *	static_hops: IPv4 address -> next hop of the host that has it by static4 (array, a few bits of the address)
  *
@@ -43,10 +44,10 @@
 #define NAT64_STATE_H
 
 #include "event.h"
+#include "prefix.h"
 
 #define SECOND 1000000000ULL
-#define TRIES  16 /* to get an address, or a place in a list, before other CPUs do */
-#define ASTRAY 8  /* mappings that a packet may find where they no longer belong, before one that belongs there */
+#define ASTRAY 8 /* mappings that a packet may find where they no longer belong, before one that belongs there */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -140,6 +141,9 @@ struct request {
 	union nat64_v6 old;	  /* the owner before, all zero if none, */
 	__u64 seen;		  /* and when it, or the owner that is revived, was last seen */
 	struct nat64_event event; /* of which tell() tells */
+	union nat64_v6 prefix;	  /* of .v6: what --per-prefix counts, */
+	__u32 number;		  /* its record, */
+	__u32 within;		  /* and whether only an address of this prefix will do */
 };
 
 struct {
@@ -461,8 +465,8 @@ static __always_inline void remember_hop(__be32 v4, const union nat64_v6 *v6, __
 	}
 }
 
-/* Makes `v6` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
-static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 now, struct request *r)
+/* Makes the host in `r` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
+static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 now, struct request *r)
 {
 	__u64 clock = bpf_ktime_get_boot_ns();
 	bool ok;
@@ -476,8 +480,10 @@ static __always_inline bool claim(struct nat64_mapping *m, const union nat64_v6 
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
+	if (ok && cfg.prefix_limit)
+		set_prefix(index, r->number);
 	if (ok)
-		set_owner(m, v6, now, clock, clock);
+		set_owner(m, &r->v6, now, clock, clock);
 	return ok;
 }
 
@@ -494,6 +500,8 @@ static __always_inline void release(struct nat64_mapping *m, __u32 index, const 
 	if (mine)
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	bpf_spin_unlock(&m->lock);
+	if (mine && cfg.prefix_limit)
+		set_prefix(index, 0);
 	if (mine)
 		set_owner(m, &none, 0, 0, clock);
 	for (try = 0; mine && try < TRIES; try++)
@@ -536,6 +544,75 @@ static __always_inline int next_address(__u64 now, __u32 *index)
 	return NAT64_DROP_POOL_FULL;
 }
 
+/* Of the mappings of the record `number`, one that another host may have: its index, and 1. 0: none of those that were looked
+ * at; the next time it is those behind. A global function, see live_mapping. */
+__noinline int idle_member(__u32 number)
+{
+	struct nat64_counting *c = only_value(&counting);
+	struct nat64_prefix *p = record_at(number);
+	const struct nat64_mapping *m;
+	struct nat64_member *me;
+	bool found = false;
+	__u32 hand, i, n;
+	__u64 tick;
+
+	if (!c || !p)
+		return 0;
+	hand = READ_ONCE(p->hand);
+	for (n = 0; n < ASTRAY; n++) {
+		i = hand - 1;
+		me = member_at(i);
+		m = bpf_map_lookup_elem(&mappings, &i);
+		if (!me || !m)
+			return 0;
+		tick = READ_ONCE(m->tick);
+		found = tick && is_free(tick, bpf_jiffies64());
+		if (found)
+			break;
+		hand = READ_ONCE(me->next) + 1;
+	}
+	i = hand - 1;
+	me = member_at(i);
+	if (!me)
+		return 0;
+	bpf_spin_lock(&c->lock);
+	if (me->prefix == number)
+		p->hand = hand;
+	bpf_spin_unlock(&c->lock);
+	return found ? hand : 0;
+}
+
+/* With --per-prefix: counts the mapping that the host in `request` is to have, in the record .number. If its prefix has as many
+ * as it may, the host can have that of another one of the prefix which is not safe: .within. A global function, see
+ * live_mapping. */
+__noinline int count_new(struct __sk_buff *skb)
+{
+	struct request *r = only_value(&request);
+	__u32 number = 0, index;
+	int verdict;
+
+	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
+	if (!r)
+		return NAT64_DROP_NO_MEMORY;
+	TRY(next_address(bpf_jiffies64(), &index)); /* for a host that gets none nothing need be counted */
+	r->prefix = prefix_of(&r->v6);
+	verdict = count_mapping(&r->prefix, cfg.prefix_limit, &number);
+	r->within = verdict == NAT64_DROP_PREFIX_FULL && idle_member(number);
+	if (r->within)
+		verdict = count_mapping(&r->prefix, ~0U, &number);
+	r->number = number;
+	return verdict;
+}
+
+/* The address that is the next one for the host in `r`. */
+static __always_inline int next_for(const struct request *r, __u64 now, __u32 *index)
+{
+	if (!cfg.prefix_limit || !r->within)
+		return next_address(now, index);
+	*index = idle_member(r->number) - 1;
+	return *index < ADDRESSES ? NAT64_PASS : NAT64_DROP_PREFIX_FULL;
+}
+
 /* Takes an address from the pool for the host in `request`. A global function, see live_mapping. */
 __noinline int take_address(struct __sk_buff *skb)
 {
@@ -548,14 +625,14 @@ __noinline int take_address(struct __sk_buff *skb)
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	for (try = 0; try < TRIES; try++) {
-		TRY(next_address(now, &index));
+		TRY(next_for(r, now, &index));
 		/* Whatever becomes of it, it is not the next one any more. */
 		if (move_last(index, NAT64_USED(ADDRESSES)) != MOVED)
 			continue;
 		m = bpf_map_lookup_elem(&mappings, &index);
 		if (!m)
 			return NAT64_DROP_NO_MEMORY;
-		if (claim(m, &r->v6, now, r)) {
+		if (claim(m, index, now, r)) {
 			r->index = index;
 			return NAT64_PASS;
 		}
@@ -630,7 +707,12 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	m = owned_by(&r->v6, &r->index, &tick);
 	if (m)
 		return revive(skb, m, r);
-	verdict = take_address(skb);
+	verdict = cfg.prefix_limit ? count_new(skb) : NAT64_PASS;
+	if (verdict == NAT64_PASS) {
+		verdict = take_address(skb);
+		if (cfg.prefix_limit && verdict != NAT64_PASS)
+			uncount(r->number);
+	}
 	if (verdict != NAT64_PASS) {
 		if (verdict == NAT64_DROP_POOL_FULL && may_tell_exhausted())
 			tell(skb, NAT64_EVENT_EXHAUSTED);

@@ -30,7 +30,8 @@ static __always_inline int source64(struct __sk_buff *skb, struct pkt *p)
 {
 	int verdict = address_for(skb, &p->saddr6, &p->saddr4);
 
-	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL)) {
+	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL ||
+			      verdict == NAT64_DROP_PREFIX_FULL)) {
 		p->saddr4 = cfg.icmp_src;
 		return NAT64_PASS;
 	}

@@ -234,7 +234,7 @@ ICMP4_ERRORS = {3, 4, 5, 11, 12}                            # RFC 1812 section 4
 # Drop reason: (type, code) of the answer. RFC 7915 sections 5.4 and 4.4.
 ANSWERS64 = {
     "dst-illegal": (1, 1), "non-global": (1, 1), "not-allowed": (1, 1), "ext-header": (1, 1), "fragment-icmp": (1, 1),
-    "pool-full": (1, 3),                                    # RFC 6146 section 3.5: address unreachable
+    "pool-full": (1, 3), "prefix-full": (1, 3),             # RFC 6146 section 3.5: address unreachable
     "protocol": (1, 4),                                     # RFC 6146 section 3.4: port unreachable
     "too-big": (2, 0),                                      # RFC 4443 section 3.2
     "routing-header": (4, 0),                               # RFC 7915 section 5.1

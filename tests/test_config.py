@@ -33,6 +33,7 @@ static 2001:db8:3::/120=10.0.2.0/24
 
 timeout 300
 reuse-idle 60
+per-prefix 56=4
 v6-prefix 2001:db8:64::/96
 icmp-src 192.0.2.99
 icmp-rate 7
@@ -45,12 +46,13 @@ timeout 300'''
 
 def seen(gw):
     (s,) = status(gw)
-    return {k: s[k] for k in ('v4_prefix', 'v6_prefix', 'allowed_src', 'static_mappings', 'timeout', 'reuse_idle', 'icmp_src',
+    return {k: s[k] for k in ('v4_prefix', 'v6_prefix', 'allowed_src', 'static_mappings', 'timeout', 'reuse_idle', 'per_prefix', 'icmp_src',
                               'icmp_rate', 'lowest_ipv6_mtu', 'wkp_strict', 'tos', 'tclass')}
 
 
 WANT = {'v4_prefix': '10.0.1.0/24', 'v6_prefix': '2001:db8:64::/96', 'allowed_src': ['2001:db8:1::/48', 'fc00::/8'],
-        'static_mappings': 2, 'timeout': 300, 'reuse_idle': 60, 'icmp_src': '192.0.2.99', 'icmp_rate': 7, 'lowest_ipv6_mtu': 1400,
+        'static_mappings': 2, 'timeout': 300, 'reuse_idle': 60, 'per_prefix': {'length': 56, 'mappings': 4},
+        'icmp_src': '192.0.2.99', 'icmp_rate': 7, 'lowest_ipv6_mtu': 1400,
         'wkp_strict': True, 'tos': 16, 'tclass': 0}
 
 

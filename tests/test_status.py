@@ -135,9 +135,9 @@ def test_counters_of_real_traffic(nat):
 
 CONFIGURATIONS = {
     'defaults': ([], {}),
-    'everything': (['-6', '2001:db8:64::/96', '-t', 77, '--reuse-idle', 60, '--icmp-src', '192.0.2.99', '--icmp-rate', 0,
+    'everything': (['-6', '2001:db8:64::/96', '-t', 77, '--reuse-idle', 60, '--per-prefix', '56=4', '--icmp-src', '192.0.2.99', '--icmp-rate', 0,
                     '--lowest-ipv6-mtu', 1400, '--wkp-strict', '--tos', '0x10', '--tclass', 0, '-a', '2001:db8:1::/48', '-a', '2001:db8::1/128'],
-                   {'v6_prefix': '2001:db8:64::/96', 'timeout': 77, 'reuse_idle': 60, 'icmp_src': '192.0.2.99', 'icmp_rate': 0,
+                   {'v6_prefix': '2001:db8:64::/96', 'timeout': 77, 'reuse_idle': 60, 'per_prefix': {'length': 56, 'mappings': 4}, 'icmp_src': '192.0.2.99', 'icmp_rate': 0,
                     'lowest_ipv6_mtu': 1400, 'wkp_strict': True, 'tos': 16, 'tclass': 0,
                     'allowed_src': ['2001:db8::1', '2001:db8:1::/48', 'fc00::/8']}),
 }
@@ -154,7 +154,7 @@ def test_configuration(kind, net, name):
     (seen,) = status(gw)
     with Translator(gw) as t:
         want = {'interface': 'eth0', 'ifindex': t.ifindex, 'working': True, 'problems': [], 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
-                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7440, 'reuse_idle': None, 'icmp_src': '192.0.0.8',
+                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7440, 'reuse_idle': None, 'per_prefix': None, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'ports': None, 'fast': None,
                 'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': gw.run('uname', '-r').stdout.strip(),

@@ -10,8 +10,10 @@ import subprocess
 
 import pytest
 
+from bpf import Translator
 from lab import NAT64, embed, patience
 from test_load import pings
+from test_per_prefix import counted
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 RELEASE = '85ce624'             # state of version 2, without lists of addresses
@@ -159,6 +161,22 @@ def test_the_release_is_understood(net, release, tmp_path):
     gw.run(NAT64, '-i', 'eth0', '-u')
     gw.ip('-6', 'route', 'del', '2001:db8::/64')
     assert gw.snapshot() == clean
+
+
+def test_mappings_of_the_release_are_counted(net, release):
+    """For --per-prefix, of which it knows nothing."""
+    h6, gw, h4 = net
+    there = busy(h6, gw, h4, release)
+    dynamic = len([row for row in there if row[2] == 'dynamic'])
+    assert gw.run(NAT64, *LOAD, *POOL, '--per-prefix', f'64={dynamic}').stderr == ''
+    assert owners(gw) == there
+    with Translator(gw) as t:
+        assert counted(t, held=True) == {'fc00:6::/64': dynamic}
+    speak(h6, HOSTS)
+    h6.addr('eth0', 'fc00:6::999/64')
+    assert h6.run('ping', '-c1', '-W0.2', '-I', 'fc00:6::999', embed('192.0.2.2'), check=False).returncode
+    assert counters(gw)['6to4']['drops']['prefix-full']
+    gw.run(NAT64, '-i', 'eth0', '-u')
 
 
 def test_release_with_a_full_pool(net, release):

@@ -86,6 +86,13 @@ static union nat64_v6 mask6(const union nat64_v6 *addr, __u32 len)
 	return out;
 }
 
+union nat64_v6 prefix6_mask(__u32 len)
+{
+	static const union nat64_v6 ones = { .d = { ~0ULL, ~0ULL } };
+
+	return mask6(&ones, len);
+}
+
 bool v6_same(const union nat64_v6 *a, const union nat64_v6 *b)
 {
 	return !memcmp(a, b, sizeof(*a));

@@ -64,6 +64,7 @@ int check_network6(const struct prefix6 *p, struct reason *why);
 int parse_addr4(const char *text, __be32 *addr, struct reason *why);
 
 __be32 prefix4_mask(__u32 len);
+union nat64_v6 prefix6_mask(__u32 len);
 
 /* Is inner the same as outer, or a part of it? */
 bool prefix4_covers(const struct prefix4 *outer, const struct prefix4 *inner);

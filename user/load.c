@@ -70,7 +70,25 @@ static int reuse_listeners(struct nat64_bpf *skel, const struct loaded *old)
 	return err ? err : bpf_map__reuse_fd(skel->maps.packets, old->packets);
 }
 
-static int reuse(struct nat64_bpf *skel, const struct loaded *old, enum inherit inherit)
+/* Counts of prefixes of the same length go on. Others are made of the mappings later. */
+static int reuse_counts(struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old)
+{
+	struct reason why = { "" };
+	struct nat64_config was;
+	int err;
+
+	if (!cfg->prefix_limit || loaded_config(old, &was, &why) || !was.prefix_limit ||
+	    was.prefix_len != cfg->prefix_len || !same_map(skel->maps.by_prefix, old->by_prefix) ||
+	    !same_map(skel->maps.prefixes, old->prefixes) || !same_map(skel->maps.members, old->members) ||
+	    !same_map(skel->maps.counting, old->counting))
+		return 0;
+	err = bpf_map__reuse_fd(skel->maps.by_prefix, old->by_prefix);
+	err = err ? err : bpf_map__reuse_fd(skel->maps.prefixes, old->prefixes);
+	err = err ? err : bpf_map__reuse_fd(skel->maps.members, old->members);
+	return err ? err : bpf_map__reuse_fd(skel->maps.counting, old->counting);
+}
+
+static int reuse(struct nat64_bpf *skel, const struct nat64_config *cfg, const struct loaded *old, enum inherit inherit)
 {
 	int err = reuse_listeners(skel, old);
 
@@ -83,7 +101,8 @@ static int reuse(struct nat64_bpf *skel, const struct loaded *old, enum inherit 
 	if (err || inherit != INHERIT_ALL)
 		return err;
 	err = bpf_map__reuse_fd(skel->maps.pool, old->pool);
-	return err ? err : bpf_map__reuse_fd(skel->maps.order, old->order);
+	err = err ? err : bpf_map__reuse_fd(skel->maps.order, old->order);
+	return err ? err : reuse_counts(skel, cfg, old);
 }
 
 /* The kernel wants maps to have room for something. */
@@ -101,6 +120,11 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o, int cpus)
 	err = err ? err : bpf_map__set_max_entries(skel->maps.by_v6, addresses);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.order, addresses + NAT64_NODES);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.guesses, addresses);
+	if (skel->rodata->cfg.prefix_limit) {
+		err = err ? err : bpf_map__set_max_entries(skel->maps.by_prefix, NAT64_PREFIXES(addresses));
+		err = err ? err : bpf_map__set_max_entries(skel->maps.prefixes, NAT64_PREFIXES(addresses));
+		err = err ? err : bpf_map__set_max_entries(skel->maps.members, addresses);
+	}
 	if (skel->rodata->cfg.fast)
 		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * cpus);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
@@ -235,7 +259,7 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	err = set_sizes(skel, o, cpus);
 	if (!err) {
 		*inherit = inheritance(skel, cfg, old);
-		err = reuse(skel, old, *inherit);
+		err = reuse(skel, cfg, old, *inherit);
 	}
 	return err ? err : nat64_bpf__load(skel);
 }
@@ -331,6 +355,10 @@ int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps
 		/* for a version without lists: of this run alone */
 		{ skel ? skel->maps.pool : NULL, maps->order < 0 ? -1 : maps->pool },
 		{ skel ? skel->maps.order : NULL, maps->order },
+		{ skel ? skel->maps.by_prefix : NULL, maps->by_prefix },
+		{ skel ? skel->maps.prefixes : NULL, maps->prefixes },
+		{ skel ? skel->maps.members : NULL, maps->members },
+		{ skel ? skel->maps.counting : NULL, maps->counting },
 	};
 	struct bpf_program *prog = NULL;
 	struct bpf_map *m = NULL;
@@ -364,6 +392,10 @@ struct loaded programs_maps(const struct nat64_bpf *programs)
 	maps.by_v6 = bpf_map__fd(programs->maps.by_v6);
 	maps.pool = bpf_map__fd(programs->maps.pool);
 	maps.order = bpf_map__fd(programs->maps.order);
+	maps.by_prefix = bpf_map__fd(programs->maps.by_prefix);
+	maps.prefixes = bpf_map__fd(programs->maps.prefixes);
+	maps.members = bpf_map__fd(programs->maps.members);
+	maps.counting = bpf_map__fd(programs->maps.counting);
 	maps.edit = bpf_program__fd(programs->progs.nat64_edit);
 	maps.edits = bpf_map__fd(programs->maps.edits);
 	maps.stats = bpf_map__fd(programs->maps.stats);

@@ -21,7 +21,8 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0 };
+const struct loaded LOADED_NONE = { { -1, -1 }, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,
+				    -1,		-1, -1, -1, -1, -1, -1, -1, -1, 0 };
 
 /* Where the descriptors of maps belong, by their names */
 static const struct slot {
@@ -34,7 +35,9 @@ static const struct slot {
 	{ "static4", offsetof(struct loaded, static4) },   { CONFIG_MAP, offsetof(struct loaded, config) },
 	{ "listen", offsetof(struct loaded, listen) },	   { "events", offsetof(struct loaded, events) },
 	{ "packets", offsetof(struct loaded, packets) },   { "order", offsetof(struct loaded, order) },
-	{ "ports", offsetof(struct loaded, ports) },
+	{ "ports", offsetof(struct loaded, ports) },	   { "by_prefix", offsetof(struct loaded, by_prefix) },
+	{ "prefixes", offsetof(struct loaded, prefixes) }, { "members", offsetof(struct loaded, members) },
+	{ "counting", offsetof(struct loaded, counting) },
 };
 
 void loaded_close(struct loaded *old)

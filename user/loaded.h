@@ -15,7 +15,11 @@ struct loaded {
 	int mappings;
 	int by_v6;
 	int pool;
-	int order; /* -1 also if it is of a version that had none */
+	int order;     /* -1 also if it is of a version that had none */
+	int by_prefix; /* these four: -1 also if it is of a version that had none */
+	int prefixes;
+	int members;
+	int counting;
 	int stats;
 	int allowed;
 	int static6;

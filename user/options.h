@@ -17,6 +17,12 @@ struct octet {
 	__u8 value;
 };
 
+/* How many mappings each IPv6 prefix of a length may have; .limit 0: not given */
+struct per_prefix {
+	__u32 len;
+	__u32 limit;
+};
+
 /* An address of either family */
 struct address {
 	bool is_v6;
@@ -56,6 +62,7 @@ struct options {
 	size_t n_allowed;
 	__u32 timeout;	  /* seconds */
 	__u32 reuse_idle; /* seconds; 0: not given */
+	struct per_prefix per_prefix;
 	__be32 icmp_src;
 	__u32 lowest_ipv6_mtu;
 	__u32 icmp_rate; /* a second and CPU */
@@ -114,6 +121,7 @@ int parse_nat64_prefix(const char *arg, void *value, struct reason *why);
 int parse_allowed(const char *arg, void *value, struct reason *why);
 int append_allowed(struct options *o, const void *value);
 int parse_timeout(const char *arg, void *value, struct reason *why);
+int parse_per_prefix(const char *arg, void *value, struct reason *why);
 int parse_icmp_src(const char *arg, void *value, struct reason *why);
 int parse_mtu(const char *arg, void *value, struct reason *why);
 int parse_rate(const char *arg, void *value, struct reason *why);

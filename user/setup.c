@@ -384,6 +384,7 @@ static int finish_state(struct setup *s)
 	if (!err && s->inherit == INHERIT_COPY && tell_wanted(&s->maps))
 		err = reconcile_created(&s->reconcile, &s->tells);
 	err = err ? err : make_order(s);
+	err = err ? err : state_count(&s->maps, &s->cfg);
 	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
@@ -406,6 +407,11 @@ static int change_state(struct setup *s)
 	if (!err && has_old_maps(s)) {
 		err = reconcile_in_use(&s->reconcile);
 		err = err ? err : reconcile_restore(&s->reconcile, true);
+	}
+	/* What the programs before have changed since it was counted */
+	if (!err && s->cfg.prefix_limit) {
+		state_wait();
+		err = state_count(&s->maps, &s->cfg);
 	}
 	return err ? msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
@@ -811,6 +817,8 @@ static void tell(const struct setup *s)
 	msg_info("  time-out      %u s", s->o->timeout);
 	if (s->o->reuse_idle)
 		msg_info("  reuse         if idle for %u s", s->o->reuse_idle);
+	if (s->o->per_prefix.limit)
+		msg_info("  per prefix    %u mappings of a /%u", s->o->per_prefix.limit, s->o->per_prefix.len);
 	for (size_t i = 0; i < s->n_parts; i++)
 		if (s->parts[i].wanted)
 			msg_info("  port          %s%s", s->parts[i].link.name,

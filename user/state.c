@@ -421,3 +421,74 @@ int state_place(const struct loaded *maps, const struct nat64_config *cfg)
 	free(is_free);
 	return err;
 }
+
+/* What is counted for --per-prefix, as the programs' maps have it, and what is wrong in it */
+struct counts {
+	const struct nat64_config *cfg;
+	const struct nat64_member *members;
+	const struct nat64_prefix *prefixes;
+	struct nat64_edit *list;
+	size_t n;
+};
+
+/* Those that are not counted in their prefix */
+static int check_count(__u32 index, const struct nat64_mapping *m, void *data)
+{
+	struct counts *c = data;
+	__u32 number = c->members[index].prefix;
+	struct prefix6 is = { number ? c->prefixes[number - 1].v6 : m->v6, c->cfg->prefix_len };
+	struct prefix6 host = { m->v6, 128 };
+	struct nat64_edit *more;
+
+	if (is_dynamic(m) ? number && prefix6_covers(&is, &host) : !number)
+		return 0;
+	more = array_room(c->list, c->n, sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	c->list = more;
+	more[c->n++] = (struct nat64_edit){ .index = index, .how = NAT64_EDIT_COUNT };
+	return 0;
+}
+
+/* Has them counted until nothing is wrong any more. */
+static int count_all(const struct loaded *maps, struct counts *c)
+{
+	struct editor ed = { 0 };
+	int err = editor_open(&ed, maps, c->cfg);
+	bool wrong = true;
+
+	for (int attempt = 0; !err && wrong && attempt < ATTEMPTS; attempt++) {
+		c->n = 0;
+		err = mappings_walk(maps->mappings, check_count, c);
+		err = err ? err : editor_run(&ed, c->list, c->n);
+		wrong = false;
+		for (size_t i = 0; !err && i < c->n; i++)
+			wrong |= c->list[i].done != NAT64_DONE;
+	}
+	editor_close(&ed);
+	free(c->list);
+	return err ? err : wrong ? -EBUSY : 0;
+}
+
+int state_count(const struct loaded *maps, const struct nat64_config *cfg)
+{
+	__u32 addresses = 1U << (32 - cfg->v4_len);
+	size_t n_members = addresses * sizeof(struct nat64_member);
+	size_t n_prefixes = (size_t)NAT64_PREFIXES(addresses) * sizeof(struct nat64_prefix);
+	void *members, *prefixes;
+	int err = 0;
+
+	if (!cfg->prefix_limit)
+		return 0;
+	members = mmap(NULL, n_members, PROT_READ, MAP_SHARED, maps->members, 0);
+	prefixes = mmap(NULL, n_prefixes, PROT_READ, MAP_SHARED, maps->prefixes, 0);
+	if (members == MAP_FAILED || prefixes == MAP_FAILED)
+		err = -errno;
+	else
+		err = count_all(maps, &(struct counts){ cfg, members, prefixes, NULL, 0 });
+	if (members != MAP_FAILED)
+		munmap(members, n_members);
+	if (prefixes != MAP_FAILED)
+		munmap(prefixes, n_prefixes);
+	return err;
+}

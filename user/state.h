@@ -56,6 +56,10 @@ int state_change(const struct loaded *maps, const struct nat64_config *cfg, cons
  * negative errno. */
 int state_place(const struct loaded *maps, const struct nat64_config *cfg);
 
+/* With --per-prefix: counts each mapping in its prefix, of maps that programs with the configuration cfg are using, or will.
+ * 0 or a negative errno; -EBUSY: packets were always faster. */
+int state_count(const struct loaded *maps, const struct nat64_config *cfg);
+
 /* Sets an entry of maps that nobody uses yet; it must be free or expired. The lists are made later (order.h). */
 int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping *to);
 

@@ -218,6 +218,14 @@ static void print_config(struct out *o, const struct status *s)
 		out_uint(o, "reuse_idle", "  reuse, if idle    %llu s\n", cfg->reuse_idle / cfg->hz);
 	else
 		out_null(o, "reuse_idle");
+	if (cfg->prefix_limit) {
+		out_object(o, "per_prefix");
+		out_uint(o, "mappings", "  per prefix        %llu mappings", cfg->prefix_limit);
+		out_uint(o, "length", " of a /%llu\n", cfg->prefix_len);
+		out_close(o);
+	} else {
+		out_null(o, "per_prefix");
+	}
 	out_string(o, "icmp_src", "  ICMP source       %s\n", text4((struct prefix4){ cfg->icmp_src, 32 }).s);
 	out_uint(o, "icmp_rate", "  ICMP rate         %llu/s\n", cfg->icmp_rate);
 	out_uint(o, "lowest_ipv6_mtu", "  lowest IPv6 MTU   %llu\n", cfg->lowest_ipv6_mtu);

@@ -110,6 +110,22 @@ int parse_timeout(const char *arg, void *value, struct reason *why)
 	return parse_number(arg, 1, NAT64_TIMEOUT_MAX, value, why);
 }
 
+int parse_per_prefix(const char *arg, void *value, struct reason *why)
+{
+	struct per_prefix *p = value;
+	const char *sep = strchr(arg, '=');
+	char len[8];
+
+	if (!sep)
+		return reason(why, -EINVAL, "not a prefix length, =, and a number");
+	snprintf(len, sizeof(len), "%.*s", (int)(sep - arg < (long)sizeof(len) ? sep - arg : (long)sizeof(len)), arg);
+	if (parse_number(len, 1, 128, &p->len, why))
+		return reason(why, -EINVAL, "prefix length must be a number of 1 to 128");
+	if (parse_number(sep + 1, 1, 1U << (32 - NAT64_V4_LEN_MIN), &p->limit, why))
+		return reason(why, -EINVAL, "mappings must be a number of 1 to %u", 1U << (32 - NAT64_V4_LEN_MIN));
+	return 0;
+}
+
 int parse_icmp_src(const char *arg, void *value, struct reason *why)
 {
 	struct prefix4 host = { .len = 32 };
