@@ -88,7 +88,7 @@ $(completions): build/completion.%: nat64 dist/completion.awk
 needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
 
-UNITS := nat64@.service nat64-monitor.service
+UNITS := nat64@.service nat64-config@.service nat64-monitor.service
 HOOKS := $(HOOKDIR)/NetworkManager/dispatcher.d/90-nat64 $(HOOKDIR)/networkd-dispatcher/routable.d/nat64 \
 	$(HOOKDIR)/networkd-dispatcher/degraded.d/nat64 /etc/network/if-up.d/nat64
 

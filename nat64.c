@@ -284,7 +284,7 @@ static int load(struct nl *nl, const struct options *o)
 
 static int run(struct nl *nl, const struct options *o)
 {
-	const char *name = o->interface.s;
+	const char *name = *o->interface.s || !o->n_ports ? o->interface.s : o->ports[0].s;
 	struct link link;
 	int err, ret;
 
@@ -296,6 +296,8 @@ static int run(struct nl *nl, const struct options *o)
 	if (o->action == ACTION_LOAD && (*o->device || o->n_ports))
 		return load(nl, o);
 	err = link_find(nl, name, &link);
+	for (size_t i = 0; err == -ENODEV && !*o->device && i < o->n_ports; i++)
+		err = link_find(nl, o->ports[i].s, &link);
 	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
 		return ret;
 	if (err == -ENODEV)

@@ -365,7 +365,8 @@ def test_port_without_ethernet(lab, kind, rp, file):
 
 
 def test_every_step_may_fail(lab, tmp_path):
-    """What fails half way leaves all ports as they were, in both directions between the forms."""
+    """What fails half way leaves all ports as they were, in both directions between the forms. (Each form has a third of the
+    steps: there are many.)"""
     _, gw, _ = standard(lab)
     gw.ip(*'link add p0 type veth peer name p1'.split())
     gw.ip('link', 'set', 'p0', 'up')
@@ -386,7 +387,7 @@ def test_every_step_may_fail(lab, tmp_path):
             gw.run(NAT64, *argv)
 
     clean, failed = there(), 0
-    for start, aim in ([], two), (one, two), (two, one):
+    for k, (start, aim) in enumerate((([], two), (one, two), (two, one))):
         begin(start)
         late = trace(gw, aim, tmp_path, late=True)
         begin(aim)
@@ -394,7 +395,7 @@ def test_every_step_may_fail(lab, tmp_path):
         begin(start)
         before = there()
         assert start or before == clean
-        for syscall, n in sorted(late):
+        for syscall, n in sorted(late)[k::3]:
             what, rc, stderr = inject(gw, syscall, n, aim, 'ENOMEM')
             if not rc:
                 assert stderr == '' and alike(there()) == reached, what
@@ -407,6 +408,6 @@ def test_every_step_may_fail(lab, tmp_path):
                 continue
             begin(start)
             before = there()
-    assert failed >= 20
+    assert failed >= 10
     begin([])
     assert there() == clean

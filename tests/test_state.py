@@ -631,35 +631,41 @@ def test_nothing_loaded(net, tmp_path, argv):
 
 # systemd
 
-def unit():
-    with open(os.path.join(ROOT, 'dist/nat64@.service'), encoding='utf-8') as f:
+UNITS = ['nat64@', 'nat64-config@']
+
+
+def unit(name):
+    with open(os.path.join(ROOT, f'dist/{name}.service'), encoding='utf-8') as f:
         return f.read()
 
 
-def installed(tmp_path):
-    """The unit as make install writes it."""
+def installed(tmp_path, name):
+    """A unit as make install writes it."""
     subprocess.run(['make', '-C', ROOT, '-s', 'install', f'DESTDIR={tmp_path}', 'PREFIX=/usr'], check=True,
                    stdout=subprocess.DEVNULL)
-    return tmp_path / 'usr/lib/systemd/system/nat64@.service'
+    return tmp_path / f'usr/lib/systemd/system/{name}.service'
 
 
 @pytest.mark.skipif(not shutil.which('systemd-analyze'), reason='NO systemd-analyze: the unit is not verified')
-def test_unit_verifies(tmp_path):
+@pytest.mark.parametrize('name', UNITS)
+def test_unit_verifies(tmp_path, name):
     """systemd-analyze says nothing of it, and something of a broken one."""
-    path = installed(tmp_path)
+    path = installed(tmp_path, name)
     text = path.read_text().replace('/usr/sbin/nat64', os.path.abspath(NAT64))
     for broken in False, True:
-        (tmp_path / 'nat64@.service').write_text(text.replace('Type=oneshot', 'Type=twoshot') if broken else text)
-        done = subprocess.run(['systemd-analyze', '--man=no', 'verify', tmp_path / 'nat64@eth0.service'],
+        (tmp_path / f'{name}.service').write_text(text.replace('Type=oneshot', 'Type=twoshot') if broken else text)
+        done = subprocess.run(['systemd-analyze', '--man=no', 'verify', tmp_path / f'{name}eth0.service'],
                               capture_output=True, text=True, check=False, cwd=tmp_path)
-        said = [line for line in done.stderr.splitlines() if 'nat64@' in line]
+        said = [line for line in done.stderr.splitlines() if name in line]
         assert bool(said) == broken, done.stderr
 
 
-def test_unit_does_what_it_says(net, tmp_path):
+@pytest.mark.parametrize('name', UNITS)
+def test_unit_does_what_it_says(net, tmp_path, name):
     """Its commands, with the capabilities that it grants: start, reload, stop, and start again with the mappings."""
     h6, gw, _ = net
-    text = unit()
+    text = unit(name)
+    names = 'device nat64\ninterface eth0\n' if 'config' in name else ''
     caps = re.search(r'^CapabilityBoundingSet=(.*)$', text, re.M)[1].split()
     via = ['setpriv', '--bounding-set=-all,' + ','.join('+' + c[4:].lower() for c in caps)]
     conf = tmp_path / 'eth0.conf'
@@ -669,15 +675,15 @@ def test_unit_does_what_it_says(net, tmp_path):
         assert lines
         for line in lines:
             # /sys is that of the namespace that mounted it, /proc/sys that of whoever looks
-            for old, new in ('%I', 'eth0'), ('$$', '$'), ('/etc/nat64', str(tmp_path)), ('/var/lib/nat64', str(tmp_path)), \
+            for old, new in ('%I', 'eth0'), ('%i', 'eth0'), ('$$', '$'), ('/etc/nat64', str(tmp_path)), ('/var/lib/nat64', str(tmp_path)), \
                     ('/usr/local/sbin/nat64', NAT64), ('/sys/class/net', '/proc/sys/net/ipv6/conf'):
                 line = line.replace(old, new)
             gw.run(*via, *shlex.split(line))
-    conf.write_text('v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\n')
+    conf.write_text(f'{names}v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\n')
     do('ExecStart')
     pings(h6)
     before = table(gw)
-    conf.write_text('v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\ntimeout 99\n')
+    conf.write_text(f'{names}v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\ntimeout 99\n')
     do('ExecReload')
     assert status(gw)[0]['timeout'] == 99 and table(gw) == before
     do('ExecStop')

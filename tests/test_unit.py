@@ -139,6 +139,30 @@ def test_interface_that_comes_back(unit):
     assert f'dev {name}' in routes(n)
 
 
+def test_file_of_several_interfaces(systemd):
+    """nat64-config@: two interfaces with one translator; one that comes later, and one that comes back, is taken in."""
+    write('/etc/nat64/home.conf', 'device nat64\ninterface lan-a\ninterface lan.b\n' + CONF.format(n=99))
+    interface('lan-a')
+    unit = 'nat64-config@home'
+    run('systemctl', 'enable', '--now', unit)
+    assert works('lan-a') and 'dev nat64' in routes(99), log()
+    ports = lambda: run('nat64', '--device', 'nat64', '--status', check=False).stdout
+    for _ in range(2):
+        interface('lan.b')
+        run('/etc/NetworkManager/dispatcher.d/90-nat64', 'lan.b', 'up')
+        wait_for(lambda: 'lan-a, lan.b' in ports() and works('lan.b'), f'it to be reloaded: {log()}', 10)
+        run('ip', 'link', 'del', 'lan.b')
+        assert 'its port lan.b is gone' in ports()
+    run('systemctl', 'reload', unit)
+    assert works('lan-a')
+    run('systemctl', 'disable', '--now', unit)
+    assert routes(99) == '' and not os.path.exists('/sys/class/net/nat64') and os.path.exists('/var/lib/nat64/home.json'), log()
+    run('systemctl', 'start', unit)
+    assert works('lan-a')
+    run('systemctl', 'stop', unit)
+    run('ip', 'link', 'del', 'lan-a')
+
+
 def call(hook, name, *argv):
     """A hook as NetworkManager calls it, with arguments, or as the others do, by $IFACE."""
     run(*(argv or hook), env=os.environ | ({} if argv or hook[1:] else {'IFACE': name}))

@@ -163,9 +163,10 @@ static int combination_check(const struct options *o)
 		return msg_fail(-EINVAL, "--metrics: not together with --json");
 	if (o->dry_run && o->action != ACTION_LOAD)
 		return msg_fail(-EINVAL, "--dry-run: only to load");
-	if (o->action != ACTION_LOAD && *o->device && o->n_ports)
+	/* A file names all that one translator has. */
+	if (o->action != ACTION_LOAD && !o->config && *o->device && o->n_ports)
 		return msg_fail(-EINVAL, "--device %s: not together with -i, except to load", o->device);
-	if (o->action != ACTION_LOAD && o->n_ports > 1)
+	if (o->action != ACTION_LOAD && !o->config && o->n_ports > 1)
 		return msg_fail(-EINVAL, "-i %s: given twice, with different values, and this is not to load",
 				o->ports[1].s);
 	if (*o->device && !o->n_ports && o->fast)

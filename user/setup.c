@@ -776,9 +776,8 @@ static int remove_part(struct setup *s, struct part *part)
 	first = first ? first : err;
 	if (part->wanted)
 		return first;
-	err = attachment_remove(s->nl, &part->attachment);
-	first = first ? first : err;
-	err = part->link.own ? remove_device(s->nl, &part->link) : 0;
+	/* A device takes its programs along: as long as it is there, another run knows it by them. */
+	err = part->link.own ? remove_device(s->nl, &part->link) : attachment_remove(s->nl, &part->attachment);
 	first = first ? first : err;
 	if (first || !part->cfg.port)
 		return first;

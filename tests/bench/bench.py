@@ -44,6 +44,9 @@ POOL = '10.64.0.0'
 TAYGA_PREFIX, TAYGA_HOST = '2001:db8:64::/96', '10.32.0.2'
 TO4, TO6 = '6→4', '4→6'
 DEVICE = '--device', 'nat64'
+PORT = *DEVICE, '-i', 'eth0'      # of that device
+MODES = {(): (), ('--fast',): ('--fast',), DEVICE: ('--device',), PORT: ('a port of --device',),
+         (*PORT, '--fast'): ('a port of --device --fast',)}        # and what a row calls it
 CPUS = sorted(os.sched_getaffinity(0))
 ATTEMPTS = 3                                                # of a group, until no measurement is void
 WELL_KNOWN = '64:ff9b::/96'
@@ -195,18 +198,18 @@ class Bench:
 
     @contextlib.contextmanager
     def loaded(self, length=16, allow=('fc00::/8',), more=()):
-        """The translator, with more options; with those of DEVICE not on eth0 but on a device of its own."""
+        """The translator, with more options; with those of DEVICE not on eth0 alone but with a device of its own."""
         self.nat64('-4', f'{POOL}/{length}', *[a for prefix in allow for a in ('-a', prefix)], *more)
         try:
-            with bpf.Translator(self.gw, DEVICE[1] if more == DEVICE else 'eth0') as t:
+            with bpf.Translator(self.gw, DEVICE[1] if DEVICE[0] in more else 'eth0') as t:
                 self.lab.seen(t)
             yield
         finally:
-            self.nat64(*(DEVICE if more == DEVICE else ()), '-u')
+            self.nat64(*(DEVICE if DEVICE[0] in more else ()), '-u')
 
     def modes(self):
         """Options of the ways that a packet may take, as far as this nat64 has them."""
-        return [(), *[mode for mode in (('--fast',), DEVICE) if self.option(mode[0])]]
+        return [mode for mode in MODES if not mode or self.option(mode[0])]
 
     def option(self, name):
         return re.search(rf'{name}\b', self.gw.run(NAT64, '--help').stdout)
@@ -299,7 +302,7 @@ def udp64(b):
                             b.skip('the least that a translator takes', 'tcx: Linux 6.6')
             for hosts, name in (1, '1 flow'), (10000, '10,000 hosts'):
                 for way, flow in flows.items():
-                    full = ', '.join([way, name, *mode[:1]])
+                    full = ', '.join([way, name, *MODES[mode]])
                     b.row(full, b.measure(full, flow, hosts=hosts), base[way, hosts], in_chart=True)
     with b.tayga() as tayga:
         if tayga:
@@ -314,7 +317,7 @@ def short(b):
     for mode in b.modes():
         with b.loaded(more=mode):
             b.send(from6(), frames=64, sink=False)
-            name = ', '.join([TO6, *mode[:1]])
+            name = ', '.join([TO6, *MODES[mode]])
             b.row(name, b.measure(name, padded(pool_host(1))), base)
 
 
@@ -436,7 +439,7 @@ def tcp(b):
             for mode in b.modes() if streams == 1 else [()]:
                 with b.loaded(more=mode):
                     for way, reverse in (TO4, False), (TO6, True):
-                        b.row(', '.join([f'TCP {way}', name, *mode[:1]]), iperf(b, embed(SERVER), streams, reverse), base[way],
+                        b.row(', '.join([f'TCP {way}', name, *MODES[mode]]), iperf(b, embed(SERVER), streams, reverse), base[way],
                               'Gbit/s', in_chart=True)
             with b.tayga() if streams == 1 and 'no' not in kind else contextlib.nullcontext() as tayga:
                 for way, reverse in ((TO4, False), (TO6, True)) if tayga else ():
