@@ -14,6 +14,7 @@ from paths import fetch, hops, iperf, ping, serve, v4_of
 from test_devices import DEVICES, not_here
 from test_load import inject, state, trace
 from test_own_device import Router
+from test_per_prefix import counted
 from test_state import backlog_drops
 
 H4, WEB = '192.0.2.2', embed('192.0.2.2')
@@ -208,6 +209,21 @@ def test_forms_change_under_a_flood(router, rp):
     gw.nat64('-i', 'lan0', *POOL)
     gw.nat64('-i', 'lan0', '-u')
     assert not [line for line in gw.snapshot() if 'nat64_' in line or ' proto 64' in line]
+
+
+def test_a_limit_is_for_all_ports(router):
+    """The mappings of a prefix are counted together, whichever port its hosts are behind, and however the ports change."""
+    gw = router.gw
+    ping(router.a, WEB)
+    for ports in LANS, LANS[:2], LANS:
+        gw.nat64(*ports, *POOL, '--per-prefix', '8=2')
+        for host in router.a, router.b:
+            if host is router.a or ports == LANS:
+                ping(host, WEB)
+        with Translator(gw, 'lan0') as t:
+            assert counted(t, 8) == {'fc00::/8': 2}
+    assert router.c.run('ping', '-c1', '-W0.3', WEB, check=False).returncode
+    assert status(gw)['6to4']['drops']['prefix-full']
 
 
 def test_ports_come_and_go(router):

@@ -408,11 +408,6 @@ static int change_state(struct setup *s)
 		err = reconcile_in_use(&s->reconcile);
 		err = err ? err : reconcile_restore(&s->reconcile, true);
 	}
-	/* What the programs before have changed since it was counted */
-	if (!err && s->cfg.prefix_limit) {
-		state_wait();
-		err = state_count(&s->maps, &s->cfg);
-	}
 	return err ? msg_fail(err, "%s: cannot change the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
@@ -844,6 +839,18 @@ static void tell_lost(const struct setup *s)
 			 text4((struct prefix4){ s->reconcile.old_cfg.v4_prefix, s->reconcile.old_cfg.v4_len }).s);
 }
 
+/* Once no program from before is attached any more: what those have changed since it was counted */
+static int count_state(struct setup *s)
+{
+	int err;
+
+	if (!s->cfg.prefix_limit)
+		return 0;
+	state_wait();
+	err = state_count(&s->maps, &s->cfg);
+	return err ? msg_fail(err, "%s: cannot count the mappings: %s", s->link->name, strerror(-err)) : 0;
+}
+
 /* What is to be done once packets go through the new programs. A failure keeps nothing else from being done. Returns the
  * first error. */
 static int finish(struct setup *s)
@@ -861,6 +868,8 @@ static int finish(struct setup *s)
 		first = first ? first : err;
 	}
 	err = remove_device_routes(s);
+	first = first ? first : err;
+	err = count_state(s);
 	return first ? first : err;
 }
 
