@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include <linux/if_arp.h>
 #include <linux/if_tunnel.h>
@@ -220,6 +221,16 @@ static int port_check(const struct link *link, struct reason *why)
 	return reason(why, -EOPNOTSUPP, "is a port of %s: load there instead (-i %s)", master, master);
 }
 
+/* What comes by ip6gre has the outer headers before it there, and a redirect leaves them (see is_ours_framed). */
+static bool is_framed_ip6gre(const struct link *link)
+{
+	unsigned int major, minor;
+	struct utsname uts;
+
+	return !strcmp(link->kind, "ip6gre") && !uname(&uts) && sscanf(uts.release, "%u.%u", &major, &minor) == 2 &&
+	       (major < 5 || (major == 5 && minor < 14));
+}
+
 /* Kinds of interfaces whose frames are like others', and behind which no IPv6 hosts can be */
 static int kind_check(const struct link *link, struct reason *why)
 {
@@ -231,6 +242,8 @@ static int kind_check(const struct link *link, struct reason *why)
 		return reason(why, -EOPNOTSUPP, "is an ipvlan, which gets no packets but those for its own addresses");
 	if (!strcmp(link->kind, "macvtap") || !strcmp(link->kind, "ipvtap"))
 		return reason(why, -EOPNOTSUPP, "is a %s, whose packets are for a program and no stack", link->kind);
+	if (is_framed_ip6gre(link))
+		return reason(why, -EOPNOTSUPP, "is an ip6gre tunnel, which takes Linux 5.14 (or --device)");
 	if (!link->own && (!strcmp(link->kind, "dummy") || !strcmp(link->kind, "ifb")))
 		return reason(why, -EOPNOTSUPP,
 			      "has nothing behind it (for a device that packets are routed to: --device)");
