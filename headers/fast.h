@@ -43,8 +43,7 @@ static __always_inline bool is_usual(struct __sk_buff *skb)
 /* Looks up the route of `p` for `hop`. False: let the stack have the packet. */
 static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p, __u32 tos, struct hop4 *hop)
 {
-	__u32 zero = 0;
-	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
+	struct sending *s = only_value(&sending);
 	struct bpf_fib_lookup *fib;
 
 	if (!s)

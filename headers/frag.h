@@ -23,6 +23,34 @@ struct piece {
 
 PER_CPU(piece, struct piece, 1);
 
+/* Takes from the packet the route by which it came as IPv4. Kernels that do not when it becomes IPv6 (5.10.223) look at
+ * that route again when the packet has waited for its next hop to answer, and send it there. There is no helper for it;
+ * but a tunnel key, which only tunnels look at that are told to, takes the place of the route. */
+static __always_inline void forget_route4(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key none = {};
+
+	bpf_skb_set_tunnel_key(skb, &none, offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0);
+}
+
+/* `*act`: what the program returns for a packet that goes to `hop`. */
+static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop, __s8 *act)
+{
+	const union mac nobody = { .h = { 0x0202 } }; /* 02:02, in any byte order */
+
+	if (hop->stack)
+		return send_by_stack(skb, act);
+	*act = TC_ACT_OK;
+	if (cfg.l3)
+		return NAT64_PASS;
+	/* The IPv4 next hop may have the broadcast MAC address (see user/hop.h), and the kernel takes no frame to a group. */
+	if (!write_mac(skb, 0, nobody.all))
+		return NAT64_DROP_NO_MEMORY;
+	forget_route4(skb);
+	*act = bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
+	return NAT64_PASS;
+}
+
 /* Is a checksum yet to be finished in a packet that has its IPv6 and fragment headers already? If so, `*there`, and `*u` is
  * which. */
 static __always_inline int see_unfinished(struct __sk_buff *skb, const struct pkt *p, struct unfinished *u, bool *there)

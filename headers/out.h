@@ -20,12 +20,7 @@ struct sending {
 	bool direct; /* the next hop is at a port of ours, and known */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct sending);
-} sending SEC(".maps");
+PER_CPU(sending, struct sending, 1);
 
 #define NEIGHBOURS 64 /* remembered on each CPU; of others that share a slot, the last */
 
@@ -37,12 +32,7 @@ struct neighbour {
 	__u64 tick;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, NEIGHBOURS);
-	__type(key, __u32);
-	__type(value, struct neighbour);
-} neighbours SEC(".maps");
+PER_CPU(neighbours, struct neighbour, NEIGHBOURS);
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -258,8 +248,7 @@ static __always_inline bool cut_tail6(struct __sk_buff *skb, const struct pkt *p
 __noinline int find_way(struct __sk_buff *skb)
 {
 	struct pkt *p = stage_pkt();
-	__u32 zero = 0;
-	struct sending *s = bpf_map_lookup_elem(&sending, &zero);
+	struct sending *s = only_value(&sending);
 
 	if (!p || !s)
 		return NAT64_DROP_NO_MEMORY;
@@ -287,16 +276,6 @@ static __always_inline __u64 known_hop(const struct nat64_hop *hop)
 	return READ_ONCE(hop->mac);
 }
 
-/* Takes from the packet the route by which it came as IPv4. Kernels that do not when it becomes IPv6 (5.10.223) look at
- * that route again when the packet has waited for its next hop to answer, and send it there. There is no helper for it;
- * but a tunnel key, which only tunnels look at that are told to, takes the place of the route. */
-static __always_inline void forget_route4(struct __sk_buff *skb)
-{
-	struct bpf_tunnel_key none = {};
-
-	bpf_skb_set_tunnel_key(skb, &none, offsetof(struct bpf_tunnel_key, remote_ipv6[1]), 0);
-}
-
 /* Sends a packet that has its IPv6 header to a next hop that is known: the program is at the port's own egress, or at that
  * of the device. False: it must be looked up. `*act`: what the program returns. */
 static __always_inline bool send_straight(struct __sk_buff *skb, const struct pkt *p, __u64 to, __s8 *act)
@@ -317,24 +296,6 @@ static __always_inline bool send_straight(struct __sk_buff *skb, const struct pk
 		return false;
 	*act = bpf_redirect(port->ifindex, 0); /* which takes the Ethernet header away where none belongs */
 	return true;
-}
-
-/* `*act`: what the program returns for a packet that goes to `hop`. */
-static __always_inline int send_to(struct __sk_buff *skb, struct hop *hop, __s8 *act)
-{
-	const union mac nobody = { .h = { 0x0202 } }; /* 02:02, in any byte order */
-
-	if (hop->stack)
-		return send_by_stack(skb, act);
-	*act = TC_ACT_OK;
-	if (cfg.l3)
-		return NAT64_PASS;
-	/* The IPv4 next hop may have the broadcast MAC address (see user/hop.h), and the kernel takes no frame to a group. */
-	if (!write_mac(skb, 0, nobody.all))
-		return NAT64_DROP_NO_MEMORY;
-	forget_route4(skb);
-	*act = bpf_redirect_neigh(hop->ifindex, &hop->neigh, sizeof(hop->neigh), 0);
-	return NAT64_PASS;
 }
 
 #endif
