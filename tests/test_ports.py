@@ -13,6 +13,7 @@ from lab import NAT64, embed, standard, wait_for
 from paths import fetch, hops, iperf, ping, serve, v4_of
 from test_devices import DEVICES, not_here
 from test_load import inject, state, trace
+from test_monitor import Listener
 from test_own_device import Router
 from test_per_prefix import counted
 from test_state import backlog_drops
@@ -157,6 +158,19 @@ def test_different_mtus(router):
         assert set(t.drops()) <= {'too-big'}
     assert min(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 40 and \
         max(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 3000, stats
+
+
+def test_followed_by_a_port(router):
+    """--monitor and --trace with any port are about the whole translator."""
+    gw = router.gw
+    monitor, trace = (Listener(gw, '-i', 'lan0', what, '--json', ifname='nat64') for what in ('--monitor', '--trace'))
+    for host in router.a, router.b:
+        ping(host, WEB, count=1)
+    gw.nat64('--device', 'nat64', *LANS, *POOL)
+    ping(router.b, WEB, count=1)
+    assert [(e['interface'], e['event'], e['v6']) for e in monitor.stop()] == \
+        [('nat64', 'created', 'fc00:6::6'), ('nat64', 'created', 'fc00:7::7')]
+    assert [p['direction'] for p in trace.stop()] == 3 * ['6to4', '4to6']
 
 
 def test_host_that_moves(router):

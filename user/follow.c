@@ -282,10 +282,12 @@ static int follow_add(struct follow *f, const struct link *link, bool must)
 
 static int follow_start(struct follow *f, const struct link *link)
 {
-	struct link *links = NULL;
+	struct link *links = NULL, home;
 	size_t n = 1;
 	int err = 0;
 
+	if (link && !translator_home(f->nl, link, &home))
+		link = &home;
 	if (!link) {
 		err = link_list(f->nl, &links, &n);
 		if (err)
