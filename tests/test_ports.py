@@ -160,6 +160,18 @@ def test_different_mtus(router):
         max(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 3000, stats
 
 
+def test_device_by_its_name(router):
+    """-i may be the device: then it is one without ports, as before it had some."""
+    gw = router.gw
+    for start in LANS, ('--device', 'nat64'):
+        gw.nat64(*start, *POOL)
+        gw.nat64('-i', 'nat64', *POOL, '-t', '100')
+        s = status(gw)
+        assert s['working'] and s['ports'] == [] and s['timeout'] == 100
+        for host in router.hosts.values():
+            ping(host, WEB)
+
+
 def test_followed_by_a_port(router):
     """--monitor and --trace with any port are about the whole translator."""
     gw = router.gw

@@ -308,7 +308,7 @@ static int load(struct setup *s)
 	options_config(s->o, &s->cfg);
 	for (size_t i = 0; i < s->n_parts; i++)
 		s->cfg.has_ports |= s->parts[i].wanted;
-	s->cfg.unrouted = s->link->own && !*s->o->device;
+	s->cfg.unrouted = s->cfg.has_ports && !*s->o->device;
 	err = config_link(s, s->link, &s->cfg);
 	err = err ? err : attachment_open(&s->attachment);
 	for (size_t i = 0; !err && i < s->n_parts; i++)
