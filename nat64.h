@@ -67,7 +67,7 @@ struct nat64_config {
 	__u32 hz;      /* jiffies in a second */
 	__u32 fresh;   /* what is not older need not be looked up or written again: a second or less (jiffies) */
 	__u32 lowest_ipv6_mtu; /* RFC 7915 section 4.1: DF=0 packets are cut to this; >= 1280 */
-	__u32 cut_mtu;	       /* to this really: .mtu if that is less */
+	__u32 cut_mtu;	       /* to this really: .mtu if that is less, or that of a port */
 	__be32 icmp_src;       /* RFC 6791: IPv4 source of ICMP errors from unmapped routers */
 	__u32 icmp_rate;       /* ICMP errors of our own, a second and CPU, for each family */
 	__u8 l3;	       /* 1: the interface has no Ethernet header (tun, WireGuard, ppp) */

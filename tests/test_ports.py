@@ -5,11 +5,12 @@ import json
 import os
 import re
 import signal
+import socket
 import time
 
 import pytest
 from bpf import Translator, tcx_programs
-from lab import NAT64, embed, standard, wait_for
+from lab import NAT64, embed, patience, standard, wait_for
 from paths import fetch, hops, iperf, ping, serve, v4_of
 from test_devices import DEVICES, not_here
 from test_load import inject, state, trace
@@ -158,6 +159,29 @@ def test_different_mtus(router):
         assert set(t.drops()) <= {'too-big'}
     assert min(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 40 and \
         max(b / n for b, n in zip(stats['bytes'], stats['packets'])) > 3000, stats
+
+
+def test_may_be_fragmented(router):
+    """RFC 7915 section 4: DF=0, and too long for the port of its host, is cut, whatever --lowest-ipv6-mtu says."""
+    gw = router.gw
+    for host, ifname in (gw, 'lan1'), (router.r, 'left'), (router.b, 'eth0'):
+        host.ip('link', 'set', ifname, 'mtu', 1400)
+    gw.nat64(*LANS, *POOL, '--lowest-ipv6-mtu', '1500')
+    ping(router.b, WEB)
+    address = v4_of(gw, 'fc00:7::7', 'nat64')
+    with router.b:
+        to = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    with router.h4:
+        by = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with to, by:
+        to.bind(('::', 7))
+        to.settimeout(patience(5))
+        by.setsockopt(socket.IPPROTO_IP, 10, 0)                 # IP_MTU_DISCOVER, IP_PMTUDISC_DONT
+        for length in 1372, 1452, 3000, 1353, 1352:
+            by.sendto(bytes(length), (address, 7))
+            assert len(to.recv(65535)) == length
+    with Translator(gw, 'nat64') as t:
+        assert t.drops() == {}
 
 
 def test_device_by_its_name(router):

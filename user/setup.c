@@ -310,6 +310,10 @@ static int load(struct setup *s)
 		s->cfg.has_ports |= s->parts[i].wanted;
 	s->cfg.unrouted = s->cfg.has_ports && !*s->o->device;
 	err = config_link(s, s->link, &s->cfg);
+	/* A packet is cut before it is known which port it goes to. */
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].wanted && s->parts[i].link.mtu < s->cfg.cut_mtu)
+			s->cfg.cut_mtu = s->parts[i].link.mtu;
 	err = err ? err : attachment_open(&s->attachment);
 	for (size_t i = 0; !err && i < s->n_parts; i++)
 		err = attachment_open(&s->parts[i].attachment);
