@@ -101,6 +101,10 @@ int nat64_6to4(struct __sk_buff *skb)
 	const struct ipv6hdr *h;
 	struct pkt p;
 
+	/* To a device of our own comes what its ports and itself send there, for whatever MAC address: it may have got
+	 * another one since (udev). */
+	if (cfg.device)
+		bpf_skb_change_type(skb, PACKET_HOST);
 	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6) || !is_for_us(skb))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));

@@ -92,8 +92,7 @@ struct nat64_config {
 	__u8 pad2;
 	__u64 reuse_idle; /* in a full pool, one idle for longer may go to another host (jiffies, at most .timeout); 0: as
 			   * .timeout */
-	__u64 home_mac;	  /* of the device that this is a port of, in the first 6 bytes */
-	__u32 home;	  /* its index, 0: the routes lead to this interface itself */
+	__u32 home;	  /* of a port: the index of its device; 0: the routes lead to this interface itself */
 	__u32 port;	  /* the number of this one */
 	union nat64_v6 prefix_mask; /* of the length .prefix_len; */
 	__u32 prefix_len;

@@ -38,17 +38,14 @@ static __always_inline int arrive_again(void)
 	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
 }
 
-/* Lets a packet that has become IPv4 at a port arrive at the device that the routes lead to. `*act`: what the program
- * returns. */
+/* Lets a packet that has become IPv4 at a port arrive at the device that the routes lead to, whatever MAC address it is for
+ * (see nat64_6to4). `*act`: what the program returns. */
 static __always_inline int arrive_at_home(struct __sk_buff *skb, __s8 *act)
 {
-	__u64 mac = cfg.home_mac;
 	__be16 proto = bpf_htons(ETH_P_IP);
 
 	if (cfg.l3 && (bpf_skb_change_head(skb, ETH_HEADER, 0) ||
 		       bpf_skb_store_bytes(skb, ETH_HEADER - sizeof(proto), &proto, sizeof(proto), 0)))
-		return NAT64_DROP_NO_MEMORY;
-	if (bpf_skb_store_bytes(skb, 0, &mac, 6, 0))
 		return NAT64_DROP_NO_MEMORY;
 	*act = bpf_redirect(cfg.home, BPF_F_INGRESS);
 	return NAT64_PASS;

@@ -184,6 +184,20 @@ def test_may_be_fragmented(router):
         assert t.drops() == {}
 
 
+def test_mac_of_the_device(router):
+    """It may change at any time, as udev does it when a device is new."""
+    gw = router.gw
+    done = gw.run('ip', 'link', 'set', 'nat64', 'address', '02:00:00:00:00:99', check=False)
+    if 'not supported' in done.stderr:
+        not_here('an ifb instead of a dummy')
+    assert done.returncode == 0
+    for argv in LANS, ('--device', 'nat64', '-i', 'lan0'):
+        gw.nat64(*argv, *POOL)
+        gw.ip('link', 'set', 'nat64', 'address', f'02:00:00:00:00:{len(argv):02}')
+        for host in router.hosts.values():
+            ping(host, WEB)
+
+
 def test_device_by_its_name(router):
     """-i may be the device: then it is one without ports, as before it had some."""
     gw = router.gw

@@ -67,8 +67,6 @@ static int link_attr(const struct nlattr *attr, void *data)
 
 	if (mnl_attr_get_type(attr) == IFLA_MTU && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->mtu = mnl_attr_get_u32(attr);
-	if (mnl_attr_get_type(attr) == IFLA_ADDRESS && mnl_attr_get_payload_len(attr) == sizeof(link->mac))
-		memcpy(link->mac, mnl_attr_get_payload(attr), sizeof(link->mac));
 	if (mnl_attr_get_type(attr) == IFLA_MASTER && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->master = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_LINK && !mnl_attr_validate(attr, MNL_TYPE_U32))

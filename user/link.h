@@ -21,7 +21,6 @@ struct link {
 	bool has_v4;		/* an IPv4 address: see links_find_v4 */
 	bool v4_only;		/* a tunnel that is for IPv4 */
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
-	__u8 mac[6];		/* of Ethernet interfaces */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 	bool own;		/* made by nat64 (device.h) */
 };

@@ -264,7 +264,6 @@ static int config_port(struct setup *s, struct part *part)
 	part->cfg.unrouted = 0;
 	part->cfg.fast = s->cfg.fast && !part->link.l3;
 	part->cfg.home = s->link->index;
-	memcpy(&part->cfg.home_mac, s->link->mac, sizeof(s->link->mac));
 	part->cfg.by_home = link_is_rp_filtered(s->nl, &part->link);
 	return config_link(s, &part->link, &part->cfg);
 }
