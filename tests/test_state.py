@@ -271,12 +271,12 @@ def test_new_hosts_during_changes(net, tmp_path):
     gw.load('-t', 1, v4='10.0.0.0/23')
     base = ['-i', 'eth0', '-a', 'fc00::/8', '-t', '1']
     start = time.monotonic()
-    speaker = min(os.sched_getaffinity(0))
+    speaker, done = min(os.sched_getaffinity(0)), tmp_path / 'done'
 
     def work(cpu):
         rng = random.Random(cpu)
         runs = n = 0
-        while time.monotonic() - start < 15:
+        while not done.exists():
             if cpu == speaker:
                 with Translator(gw) as t:
                     for n in range(n + 1, n + 20):
@@ -290,9 +290,11 @@ def test_new_hosts_during_changes(net, tmp_path):
                 ['-i', 'eth0', '--flush'], ['-i', 'eth0', '--delete', f'10.0.0.{rng.randrange(256)}'],
                 ['-i', 'eth0', '--save', tmp_path / 'state'],
                 ['-i', 'eth0', '--restore', tmp_path / 'state']]), check=False)
+            if runs > 20 and time.monotonic() - start > 15:
+                done.touch()
         return f'{n} {runs}'
     numbers = [int(x) for text in on_every_cpu(work) for x in text.split()]
-    assert max(numbers[0], numbers[2]) > 200 and max(numbers[1], numbers[3]) > 20, numbers
+    assert max(numbers[0], numbers[2]) > 200, numbers
     with Translator(gw) as t:
         assert 'pool-full' not in t.drops()
         consistent(t)
