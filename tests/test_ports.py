@@ -32,6 +32,9 @@ table ip6 t {
         ip6 daddr 64:ff9b::/96 counter name forwarded
     }
 }
+'''
+# Not with --fast, which most packets of a connection go by, past this.
+STATEFUL = '''
 table ip t {
     chain forward {
         type filter hook forward priority 0; policy drop;
@@ -87,7 +90,7 @@ def test_lans_share_a_pool(router, file, rp, extra):
     gw, h4 = router.gw, router.h4
     rp_filter(gw, rp)
     gw.nat64(*LANS, *POOL, *extra)
-    gw.nft(COUNTERS)
+    gw.nft(COUNTERS + ('' if extra else STATEFUL))
     serve(h4, file.parent, '0.0.0.0')
     for v6, host in router.hosts.items():
         ping(host, WEB)
@@ -98,7 +101,8 @@ def test_lans_share_a_pool(router, file, rp, extra):
         ping(h4, address)
         fetch(h4, address, file)
     hairpin = embed(v4_of(gw, 'fc00:8::8', 'nat64'))
-    gw.run('nft', 'add', 'rule', 'ip', 't', 'forward', 'iifname', '{ "lan0", "nat64" }', 'oifname', 'nat64', 'accept')
+    if not extra:
+        gw.run('nft', 'add', 'rule', 'ip', 't', 'forward', 'iifname', '{ "lan0", "nat64" }', 'oifname', 'nat64', 'accept')
     fetch(router.a, f'[{hairpin}]', file)
     assert forwarded(gw) == 0
     assert status(gw)['ports'] == ['lan0', 'lan1'] and status(gw, '-i', 'lan1') == status(gw)
