@@ -82,7 +82,7 @@ static __always_inline int pass_on64(struct __sk_buff *skb, struct pkt *p)
 	}
 	if (cfg.by_home)
 		return arrive_at_home(skb, &p->act);
-	p->act = arrive_again();
+	p->act = arrive_again(skb);
 	return NAT64_PASS;
 }
 
@@ -101,15 +101,12 @@ int nat64_6to4(struct __sk_buff *skb)
 	const struct ipv6hdr *h;
 	struct pkt p;
 
-	/* To a device of our own comes what its ports and itself send there, for whatever MAC address: it may have got
-	 * another one since (udev). */
-	if (cfg.device)
-		bpf_skb_change_type(skb, PACKET_HOST);
+	see_arrival(skb);
 	if (eth_proto(skb) != bpf_htons(ETH_P_IPV6) || !is_for_us(skb))
 		return TC_ACT_UNSPEC;
 	h = pkt_pull(skb, l3_off(), sizeof(*h));
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr))
-		return is_ours_framed(skb) ? arrive_again() : TC_ACT_UNSPEC;
+		return is_ours_framed(skb) ? arrive_again(skb) : TC_ACT_UNSPEC;
 
 	/* ---- ours from here: translate, or drop and count ---- */
 	if (is_traced())

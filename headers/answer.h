@@ -173,13 +173,13 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	if (put_headers(skb, &new, sizeof(new), &icmp, len, pseudo) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	if (!was_ipv4 && (cfg.device || has_ipsec_policy(skb)))
-		return arrive_again();
+		return arrive_again(skb);
 	if (turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	if (!was_ipv4)
 		return bpf_redirect(cfg.ifindex, 0);
 	skb->mark = ANSWER_MARK;
-	return arrive_again();
+	return arrive_again(skb);
 }
 
 /* Answers an IPv4 packet on its way out: the route of the answer's source leads to the interface through which it comes
@@ -216,7 +216,7 @@ __noinline int answer4(struct __sk_buff *skb, __u32 error)
 	new.check = csum_iphdr(&new);
 	if (put_headers(skb, &new, sizeof(new), &icmp, len, 0) != NAT64_PASS || turn_frame(skb) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	return arrive_again();
+	return arrive_again(skb);
 }
 
 /* Is it an ICMPv6 error of our own (answer6) that has come in to be translated? It is not counted, for the packet that it is

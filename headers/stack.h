@@ -33,13 +33,35 @@ static __always_inline bool is_by_hop(const struct __sk_buff *skb)
 	       mac[4] == hop[4] && mac[5] == hop[5];
 }
 
-static __always_inline int arrive_again(void)
+/* Written into skb->tc_index when a hop was given back. That stays with a packet as long as this machine has it, unless a
+ * filter of somebody else says TC_ACT_OK to it. */
+#define HOP_GIVEN_BACK 0x6e36
+
+/* The same for a packet that is to arrive again, until it does. */
+#define ARRIVES_AGAIN 0x6e37
+
+/* Lets a packet that was for us arrive again at our interface. The frame may be for another MAC address than that of the
+ * interface: a bridge also takes what is for one of its ports. */
+static __always_inline int arrive_again(struct __sk_buff *skb)
 {
+	if (!cfg.l3 && !cfg.device && skb->tc_index != HOP_GIVEN_BACK)
+		skb->tc_index = ARRIVES_AGAIN;
 	return bpf_redirect(cfg.ifindex, BPF_F_INGRESS);
 }
 
+/* What arrives again is for us, whatever the kernel makes of its MAC address. To a device of our own comes nothing else but what
+ * its ports and itself send there; its MAC address may have become another one (udev). */
+static __always_inline void see_arrival(struct __sk_buff *skb)
+{
+	if (!cfg.device && skb->tc_index != ARRIVES_AGAIN)
+		return;
+	if (!cfg.device)
+		skb->tc_index = 0;
+	bpf_skb_change_type(skb, PACKET_HOST);
+}
+
 /* Lets a packet that has become IPv4 at a port arrive at the device that the routes lead to, whatever MAC address it is for
- * (see nat64_6to4). `*act`: what the program returns. */
+ * (see see_arrival). `*act`: what the program returns. */
 static __always_inline int arrive_at_home(struct __sk_buff *skb, __s8 *act)
 {
 	__be16 proto = bpf_htons(ETH_P_IP);
@@ -76,10 +98,6 @@ static __always_inline int turn_frame(struct __sk_buff *skb)
 	return bpf_skb_store_bytes(skb, 0, turned, sizeof(turned), 0) ? NAT64_DROP_NO_MEMORY : NAT64_PASS;
 }
 
-/* Written into skb->tc_index when a hop was given back. That stays with a packet as long as this machine has it, unless a
- * filter of somebody else says TC_ACT_OK to it. */
-#define HOP_GIVEN_BACK 0x6e36
-
 /* Lets an IPv6 packet on its way out arrive again, for the stack to send on as any that arrives: by IPsec policies, with the
  * encapsulation of its route; or, if it goes to the NAT64 prefix, to be translated first. This machine is one hop to a packet,
  * though both stacks decrement: one is given back, but once only, or packets that go round would do so for ever.
@@ -101,7 +119,7 @@ static __always_inline int send_by_stack(struct __sk_buff *skb, __s8 *act)
 	}
 	if (!cfg.device) /* which sends to itself */
 		TRY(turn_frame(skb));
-	*act = arrive_again();
+	*act = arrive_again(skb);
 	return NAT64_PASS;
 }
 

@@ -202,6 +202,27 @@ def test_mac_of_the_device(router):
             ping(host, WEB)
 
 
+@pytest.mark.parametrize('rp', [0, 1], ids='rp_filter={}'.format)
+def test_bridge_that_has_another_mac(router, rp):
+    """A bridge takes what is for the MAC address of one of its ports, too: hosts use it as long as they remember it. With
+    br_netfilter, packets from a bridge arrive again."""
+    gw, old = router.gw, router.gw.mac('lan1')
+    gw.nat64('-i', 'lan0', '-u')
+    gw.ip(*'link add br0 type bridge'.split())
+    gw.ip(*'link set lan1 master br0'.split())
+    gw.ip(*'link set br0 address 02:00:00:00:00:77 up'.split())
+    gw.ip(*'addr flush dev lan1'.split())
+    gw.addr('br0', 'fc00:7::1/64')
+    rp_filter(gw, rp)
+    gw.sysctl('net.ipv4.conf.br0.rp_filter', rp)
+    router.b.ip('-6', 'neigh', 'replace', 'fc00:7::1', 'lladdr', old, 'dev', 'eth0', 'nud', 'permanent')
+    wait_for(lambda: not router.b.run('ping', '-c1', '-W0.5', 'fc00:6::1', check=False).returncode, 'the bridge')
+    for argv in ('-i', 'br0'), ('-i', 'lan0', '-i', 'br0'):
+        gw.nat64(*argv, *POOL)
+        ping(router.b, WEB)
+    gw.nat64('-i', 'br0', '-u')
+
+
 def test_device_by_its_name(router):
     """-i may be the device: then it is one without ports, as before it had some."""
     gw = router.gw
