@@ -379,6 +379,35 @@ def test_what_status_says(router):
     assert not [line for line in gw.snapshot() if 'nat64_' in line or ' proto 64' in line]
 
 
+def test_fast_where_a_port_was(kind, lab):
+    """A port that leaves, and has an IPv4 address, gets the program for --fast; of its filters nothing else is left."""
+    h6, gw, h4 = standard(lab)
+    lab.link(lab.host('h'), 'eth0', gw, 'eth2')
+    gw.addr('eth2', '198.51.100.1/24')
+    before = gw.snapshot()
+    gw.nat64('-i', 'eth0', '-i', 'eth2', *POOL, '--fast')
+    assert status(gw)['fast'] == ['eth1']
+    gw.nat64('--device', 'nat64', '-i', 'eth0', *POOL, '--fast')
+    assert sorted(status(gw)['fast']) == ['eth1', 'eth2']
+    ping(h6, WEB)
+    gw.nat64('--device', 'nat64', '-u')
+    assert gw.snapshot() == before
+
+
+def test_killed_half_way(router):
+    """A route that leads to two interfaces, as it does for a moment, is known for ours: replaced, and removed."""
+    gw = router.gw
+    both = ('route', 'replace', '10.0.1.0/24', 'proto', 64, 'nexthop', 'via', '192.0.0.99', 'dev', 'nat64', 'onlink',
+            'nexthop', 'via', '192.0.0.98', 'dev', 'lan0', 'onlink')
+    gw.ip(*both)
+    assert 'is not as it was made' in status(gw)['problems'][0]
+    gw.nat64(*LANS, *POOL)
+    assert status(gw)['working'] and 'nexthop' not in gw.ip('route')
+    gw.ip(*both)
+    gw.nat64('-i', 'lan0', '-u')
+    assert '10.0.1.0/24' not in gw.ip('route')
+
+
 def test_bad_input(router):
     gw = router.gw
     before = gw.snapshot()

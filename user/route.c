@@ -66,6 +66,10 @@ static int route_attr(const struct nlattr *attr, void *data)
 		if (len == sizeof(seen->oif))
 			seen->oif = mnl_attr_get_u32(attr);
 		break;
+	case RTA_MULTIPATH: /* of a run that was killed half way (route_set_both): the first is where it was to lead */
+		if (len >= sizeof(struct rtnexthop))
+			seen->oif = ((const struct rtnexthop *)payload)->rtnh_ifindex;
+		break;
 	case RTA_TABLE:
 		if (len == sizeof(seen->table))
 			seen->table = mnl_attr_get_u32(attr);

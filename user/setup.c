@@ -157,6 +157,14 @@ static int find_members(struct setup *s)
 	return err;
 }
 
+static bool is_port(const struct setup *s, unsigned int index)
+{
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].wanted && s->parts[i].link.index == index)
+			return true;
+	return false;
+}
+
 /* Finds the programs for --fast: ours, those of translators that are gone, and where new ones are to be. If this run wants
  * none and has none, it may do without looking for those that others have left behind. */
 static int find_fast(struct setup *s)
@@ -172,7 +180,7 @@ static int find_fast(struct setup *s)
 	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
 		why = missing;
 	for (size_t i = 0; i < s->fast.n; i++)
-		if (is_part(s, s->fast.list[i].place.link->index))
+		if (is_port(s, s->fast.list[i].place.link->index))
 			s->fast.list[i].wanted = false;
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
@@ -764,6 +772,17 @@ static int remove_part_routes(struct setup *s, const struct part *part)
 	return first ? first : err;
 }
 
+/* Those for --fast may have come to the interface by now, or gone. */
+static int remove_programs(struct nl *nl, const struct link *link)
+{
+	struct attachment a = ATTACHMENT_NONE;
+	int err = attachment_find(nl, link, &a);
+
+	err = err ? err : attachment_remove(nl, &a);
+	attachment_close(&a);
+	return err;
+}
+
 /* What the translator had on an interface, and has no more: all, if that is no port. Returns the first error. */
 static int remove_part(struct setup *s, struct part *part)
 {
@@ -775,7 +794,7 @@ static int remove_part(struct setup *s, struct part *part)
 	if (part->wanted)
 		return first;
 	/* A device takes its programs along: as long as it is there, another run knows it by them. */
-	err = part->link.own ? remove_device(s->nl, &part->link) : attachment_remove(s->nl, &part->attachment);
+	err = part->link.own ? remove_device(s->nl, &part->link) : remove_programs(s->nl, &part->link);
 	first = first ? first : err;
 	if (first || !part->cfg.port)
 		return first;
