@@ -172,8 +172,8 @@ struct nat64_prefix {
 	union nat64_v6 was; /* the prefix before */
 	__u32 count;	    /* its dynamic mappings, and those that are about to be made */
 	__u32 hand;	    /* the one of them that is looked at next; an index, and 1; 0: there is none */
-	__u32 is_stacked;   /* it is among those that another prefix may have, on top of */
-	__u32 below;
+	__u32 below;	    /* it counts nothing: the record that it is on top of, of those that a prefix may have */
+	__u32 pad;
 };
 
 struct nat64_member {

@@ -13,7 +13,8 @@
  * A record is that of the prefix .v6, until another prefix is given it, which can be when it counts nothing. As with
  * `mappings` and by_v6: whoever takes a record from an old prefix, and nobody else, deletes the old one's entry of by_prefix,
  * before adding the new one. What by_prefix says is so if under the lock the record is the prefix's. Records that count
- * nothing are on a stack; one that counts again stays there until it is taken off.
+ * nothing, and no others, are on a stack. There is no way from the middle of it: so the prefix itself, when it is to count
+ * again, takes its record's name away, and takes the record on top as any other prefix does.
  *
  * Numbers of records are from 1 on, 0 is none; so is .hand, an index and 1.
  */
@@ -79,11 +80,10 @@ static __always_inline struct nat64_member *member_at(__u32 i)
 /* Under the lock: one mapping less. */
 static __always_inline void count_down(struct nat64_counting *c, struct nat64_prefix *p, __u32 number)
 {
-	if (!p->count || --p->count || p->is_stacked)
+	if (!p->count || --p->count)
 		return;
 	p->below = c->top;
 	c->top = number;
-	p->is_stacked = 1;
 }
 
 static __always_inline void count_less(struct nat64_counting *c, struct nat64_prefix *p, __u32 number)
@@ -119,17 +119,12 @@ static __always_inline __u32 new_record(struct nat64_counting *c, const union na
 		if (!p)
 			return 0;
 		bpf_spin_lock(&c->lock);
-		mine = c->top == top;
-		if (mine && top) {
-			c->top = p->below;
-			p->is_stacked = 0;
-			mine = !p->count;
-		} else if (mine) {
-			mine = c->made == number - 1;
-			if (mine)
-				c->made = number;
-		}
+		mine = c->top == top && (top || c->made == number - 1);
 		if (mine) {
+			if (top)
+				c->top = p->below;
+			else
+				c->made = number;
 			p->was.d[0] = p->v6.d[0];
 			p->was.d[1] = p->v6.d[1];
 			p->v6.d[0] = v6->d[0];
@@ -143,45 +138,65 @@ static __always_inline __u32 new_record(struct nat64_counting *c, const union na
 	return 0;
 }
 
+/* Counts one more in the record `number`, if that is the prefix's, and counts fewer than `limit`. *empty: it counts nothing, and
+ * is the prefix's no more; its entry of by_prefix is the caller's to delete. */
+static __always_inline int count_more(struct nat64_counting *c, __u32 number, const union nat64_v6 *v6, __u32 limit,
+				      bool *empty)
+{
+	struct nat64_prefix *p = record_at(number);
+	int verdict = NAT64_PASS;
+
+	*empty = false;
+	if (!p)
+		return NAT64_DROP_MAPPING_BUSY;
+	bpf_spin_lock(&c->lock);
+	if (!v6_same(&p->v6, v6)) { /* another prefix is being given it */
+		verdict = NAT64_DROP_MAPPING_BUSY;
+	} else if (!p->count) {
+		p->v6.d[0] = p->v6.d[1] = ~0ULL; /* multicast: no host's */
+		*empty = true;
+	} else if (p->count >= limit) {
+		verdict = NAT64_DROP_PREFIX_FULL;
+	} else {
+		p->count++;
+	}
+	bpf_spin_unlock(&c->lock);
+	return verdict;
+}
+
 /* Counts one more mapping of the prefix `v6`, if there are fewer than `limit`. *number: its record, also if there are as
  * many. */
 static __noinline int count_mapping(const union nat64_v6 *v6, __u32 limit, __u32 *number)
 {
 	struct nat64_counting *c = only_value(&counting);
-	__u32 *found = bpf_map_lookup_elem(&by_prefix, v6), mine;
-	int verdict = NAT64_PASS;
 	struct nat64_prefix *p;
+	__u32 *found, try;
+	int verdict;
+	bool empty;
 
 	if (!c)
 		return NAT64_DROP_NO_MEMORY;
-	if (!found) {
-		mine = new_record(c, v6);
-		p = record_at(mine);
+	for (try = 0; try < 2; try++) {
+		found = bpf_map_lookup_elem(&by_prefix, v6);
+		if (found) {
+			*number = *found;
+			verdict = count_more(c, *number, v6, limit, &empty);
+			if (!empty)
+				return verdict;
+			bpf_map_delete_elem(&by_prefix, v6);
+		}
+		*number = new_record(c, v6);
+		p = record_at(*number);
 		if (!p)
-			return NAT64_DROP_MAPPING_BUSY;
+			break;
 		found = bpf_map_lookup_elem(&by_prefix, &p->was);
-		if (found && *found == mine)
+		if (found && *found == *number)
 			bpf_map_delete_elem(&by_prefix, &p->was);
-		*number = mine;
-		if (!bpf_map_update_elem(&by_prefix, v6, &mine, BPF_NOEXIST))
+		if (!bpf_map_update_elem(&by_prefix, v6, number, BPF_NOEXIST))
 			return NAT64_PASS;
-		count_less(c, p, mine);
-		found = bpf_map_lookup_elem(&by_prefix, v6); /* another CPU was faster */
+		count_less(c, p, *number); /* another CPU was faster */
 	}
-	mine = found ? *found : 0;
-	p = record_at(mine);
-	if (!p)
-		return NAT64_DROP_MAPPING_BUSY;
-	*number = mine;
-	bpf_spin_lock(&c->lock);
-	if (!v6_same(&p->v6, v6)) /* another prefix is being given it */
-		verdict = NAT64_DROP_MAPPING_BUSY;
-	else if (p->count >= limit)
-		verdict = NAT64_DROP_PREFIX_FULL;
-	else
-		p->count++;
-	bpf_spin_unlock(&c->lock);
-	return verdict;
+	return NAT64_DROP_MAPPING_BUSY;
 }
 
 /* Takes the mapping `i` out of the list of its prefix. No look-up is possible under a lock, see move_node. */

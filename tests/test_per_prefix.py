@@ -149,6 +149,17 @@ def test_more_prefixes_than_there_is_room_for(net):
         assert speak(t, 0, 1) and speak(t, 0, 2) is None and t.drops() == {'pool-full': 29, 'prefix-full': 1}
 
 
+def test_a_new_prefix_is_served_at_once(net):
+    """However many records of prefixes that had nothing left for a while are among those that it may have."""
+    _, gw, _ = net
+    with opened(gw, '--per-prefix', '64=2') as t:
+        for _ in range(3):
+            gw.nat64('-i', 'eth0', '--flush')
+            assert None not in [speak(t, p, 1) for p in range(1, 201)]
+        assert None not in [speak(t, p, 1) for p in range(201, 255)]
+        assert t.drops() == {} and counted(t) == {f'fc00:{p:x}::/64': 1 for p in range(1, 255)}
+
+
 def test_reconfigurations(net):
     """The counts are those of the options that are in force; nobody loses a mapping by it."""
     _, gw, _ = net
