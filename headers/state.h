@@ -552,7 +552,7 @@ __noinline int idle_member(__u32 number)
 	struct nat64_prefix *p = record_at(number);
 	const struct nat64_mapping *m;
 	struct nat64_member *me;
-	bool found = false;
+	bool found = false, still;
 	__u32 hand, i, n;
 	__u64 tick;
 
@@ -576,10 +576,11 @@ __noinline int idle_member(__u32 number)
 	if (!me)
 		return 0;
 	bpf_spin_lock(&c->lock);
-	if (me->prefix == number)
+	still = me->prefix == number; /* and we are not among those of another, by one that has become its member */
+	if (still)
 		p->hand = hand;
 	bpf_spin_unlock(&c->lock);
-	return found ? hand : 0;
+	return found && still ? hand : 0;
 }
 
 /* With --per-prefix: counts the mapping that the host in `request` is to have, in the record .number. If its prefix has as many

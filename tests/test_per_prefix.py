@@ -17,7 +17,7 @@ from lab import NAT64, embed
 from test_mappings import STATIC, TEMPLATE, consistent, on_every_cpu, opened
 from test_state import TWO_CPUS
 from test_static import statics
-from test_status import mappings
+from test_status import fill, mappings
 
 RECORD = struct.Struct('=16s16sIIII')       # struct nat64_prefix
 MEMBER = struct.Struct('=IIII')             # struct nat64_member
@@ -158,6 +158,20 @@ def test_a_new_prefix_is_served_at_once(net):
             assert None not in [speak(t, p, 1) for p in range(1, 201)]
         assert None not in [speak(t, p, 1) for p in range(201, 255)]
         assert t.drops() == {} and counted(t) == {f'fc00:{p:x}::/64': 1 for p in range(1, 255)}
+
+
+def test_a_look_that_has_strayed(net, tmp_path):
+    """A mapping that is looked at may become another prefix's at that moment: those behind it are of no concern."""
+    _, gw, _ = net
+    with opened(gw, '--per-prefix', '64=1', '--restore', saved(tmp_path, {1: (1, 1, 0), 2: (2, 1, 8000)})) as t:
+        member = [MEMBER.unpack(t.maps['members'].lookup(struct.pack('=I', i))) for i in range(3)]
+        key = struct.pack('=I', member[1][0] - 1)
+        record = t.maps['prefixes'].lookup(key)
+        *fields, _, below, pad = RECORD.unpack(record)
+        fill(t.maps['prefixes'], key, RECORD.pack(*fields, 2 + 1, below, pad), 1)
+        assert speak(t, 1, 2) is None and t.drops() == {'prefix-full': 1}
+        fill(t.maps['prefixes'], key, record, 1)
+        assert counted(t) == {'fc00:1::/64': 1, 'fc00:2::/64': 1}
 
 
 def test_reconfigurations(net):
