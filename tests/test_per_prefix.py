@@ -174,6 +174,18 @@ def test_a_look_that_has_strayed(net, tmp_path):
         assert counted(t) == {'fc00:1::/64': 1, 'fc00:2::/64': 1}
 
 
+def test_a_new_pool_is_not_searched(net, tmp_path):
+    """It may have 16 million addresses, and nothing to be counted."""
+    _, gw, _ = net
+    looks = []
+    for argv in [], ['--per-prefix', '64=1']:
+        gw.run('strace', '-qq', '-o', tmp_path / 'trace', '-e', 'trace=bpf',
+               NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', *argv)
+        looks.append((tmp_path / 'trace').read_text(encoding='latin1').count('BPF_MAP_LOOKUP_BATCH'))
+        gw.nat64('-i', 'eth0', '-u')
+    assert looks[0] == looks[1]
+
+
 def test_reconfigurations(net):
     """The counts are those of the options that are in force; nobody loses a mapping by it."""
     _, gw, _ = net

@@ -369,6 +369,12 @@ static __u32 first_index(const struct setup *s)
 	       (1U << (31 - s->cfg.v4_len));
 }
 
+/* A new pool has no dynamic mappings yet, and may be large. */
+static bool is_empty(const struct setup *s)
+{
+	return s->inherit == INHERIT_NOTHING && !s->reconcile.saved;
+}
+
 /* The lists of addresses. Mappings without lists are those of an older version, and in use. */
 static int make_order(const struct setup *s)
 {
@@ -377,8 +383,7 @@ static int make_order(const struct setup *s)
 
 	if (s->inherit == INHERIT_ALL)
 		return 0;
-	/* A new pool has no mappings yet, and may be large. */
-	if (s->inherit != INHERIT_NOTHING || s->o->statics.n || s->reconcile.saved)
+	if (!is_empty(s) || s->o->statics.n)
 		err = places_read(&s->maps, &places);
 	err = err ? err : order_build(&s->maps, &s->cfg, &places, first_index(s));
 	places_free(&places);
@@ -395,7 +400,8 @@ static int finish_state(struct setup *s)
 	if (!err && s->inherit == INHERIT_COPY && tell_wanted(&s->maps))
 		err = reconcile_created(&s->reconcile, &s->tells);
 	err = err ? err : make_order(s);
-	err = err ? err : state_count(&s->maps, &s->cfg);
+	if (!err && !is_empty(s))
+		err = state_count(&s->maps, &s->cfg);
 	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
@@ -866,7 +872,7 @@ static int count_state(struct setup *s)
 {
 	int err;
 
-	if (!s->cfg.prefix_limit)
+	if (!s->cfg.prefix_limit || s->inherit == INHERIT_NOTHING)
 		return 0;
 	state_wait();
 	err = state_count(&s->maps, &s->cfg);
