@@ -20,8 +20,10 @@
  * take no entry before it has been idle for a second longer than hold(), by which time such a write is over; and an owner
  * whose entry was idle for hold() writes under the lock, and only if it still is the owner (revive()). It does not matter
  * whether hold() is the time-out, and so to people the mapping has expired, or less, as long as both sides go by hold().
- * They do but for the moment in which a reconfiguration makes it shorter, as long as a packet takes on its way through the
- * programs from before.
+ * They do but for the moment in which a reconfiguration makes it shorter, until the last port has the new programs, and the
+ * last packet has left those from before. If a host that has been silent for long returns through these just while another
+ * is given its address through the new ones, a packet that is on its way then may be that of the wrong one of the two; the
+ * entry is the new one's in the end.
  *
  * Readers of the owner take no lock. Processors (arm64) may show them what is written in another order, and may read in
  * another one than a program does; BPF has no barriers. But all keep the order of what one CPU writes before it releases a
