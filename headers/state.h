@@ -210,6 +210,15 @@ enum {
 	MOVE_NOT,   /* the node is in no list, or it does not belong there */
 };
 
+/* The epoch of the place that `m` has in the list. It is that of its last packet, or the one before that if it could not get
+ * another place; others are from a configuration whose epochs have another length. */
+static __always_inline __u32 epoch_of_place(const struct nat64_mapping *m)
+{
+	__u32 placed = READ_ONCE(m->epoch), last = epoch(READ_ONCE(m->tick));
+
+	return last - placed > 1 ? last : placed;
+}
+
 /* Puts the node `i` before the node `to`. One that is in no list stays where it is, unless `alone`. If `e` says so, `to`
  * is a mapping's node which has the epoch e->epoch, and that of `i` is not a later one. No look-up is possible under a
  * lock: so the neighbours are looked up before, and under the lock they must still be such. */
@@ -231,7 +240,8 @@ static __always_inline int move_node(__u32 i, __u32 to, bool alone, const struct
 	if (e) {
 		mine = bpf_map_lookup_elem(&mappings, &i);
 		m = bpf_map_lookup_elem(&mappings, &to);
-		if (mine && m && (READ_ONCE(m->epoch) != e->epoch || (__s32)(READ_ONCE(mine->epoch) - e->epoch) > 0))
+		if (mine && m &&
+		    (READ_ONCE(m->epoch) != e->epoch || (__s32)(READ_ONCE(mine->epoch) - epoch_of_place(m)) > 0))
 			return MOVE_NOT;
 	}
 	lists = bpf_map_lookup_elem(&pool, &zero);

@@ -214,6 +214,18 @@ def test_back_before_its_address_is_needed(net, tmp_path):
         consistent(t)
 
 
+def test_restored_when_the_option_comes(net, tmp_path):
+    """What comes back has its place among those that are there, whose places are from longer epochs: that of the one which has
+    been silent for the longest."""
+    _, gw, _ = net
+    with opened(gw, v4='10.0.1.0/28') as t:
+        assert None not in [speak(t, n) for n in range(1, 15)]
+    gw.nat64('-i', 'eth0', '--delete', '10.0.1.5')
+    gw.load('--reuse-idle', 300, '--restore', saved(tmp_path, {5: 5000}), v4='10.0.1.0/28')
+    with Translator(gw) as t:
+        assert [speak(t, n) for n in (100, 101)] == ['10.0.1.5', None] and lists(t)[1][-1] == 5
+
+
 def test_only_what_has_expired_without_the_option(net, tmp_path):
     """Nor with one that is as long as the time-out."""
     _, gw, _ = net
