@@ -125,6 +125,9 @@ def test_ttl_and_path_mtu(router):
     """One hop, whichever way; what does not fit is told of, as from an interface of that MTU."""
     gw = router.gw
     mapped = None
+    for host in gw, router.h4, router.r, router.c:             # as many errors as traceroutes one after the other ask for
+        host.sysctl('net.ipv4.icmp_ratelimit', 0)
+        host.sysctl('net.ipv6.icmp.ratelimit', 0)
     for argv in LANS, ('--device', 'nat64', '-i', 'lan0'):
         gw.nat64(*argv, *POOL)
         for host in router.a, router.c:

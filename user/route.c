@@ -38,7 +38,8 @@ struct search {
 struct seen_route {
 	struct route route;
 	__u32 table;
-	__u32 oif;
+	__u32 oif;	 /* 0: it leads to several, */
+	__u32 first_oif; /* the first of which is this */
 	__u8 type;
 	__u8 tos;
 };
@@ -66,9 +67,9 @@ static int route_attr(const struct nlattr *attr, void *data)
 		if (len == sizeof(seen->oif))
 			seen->oif = mnl_attr_get_u32(attr);
 		break;
-	case RTA_MULTIPATH: /* of a run that was killed half way (route_set_both): the first is where it was to lead */
+	case RTA_MULTIPATH:
 		if (len >= sizeof(struct rtnexthop))
-			seen->oif = ((const struct rtnexthop *)payload)->rtnh_ifindex;
+			seen->first_oif = ((const struct rtnexthop *)payload)->rtnh_ifindex;
 		break;
 	case RTA_TABLE:
 		if (len == sizeof(seen->table))
@@ -204,6 +205,9 @@ static void route_answer(const struct nlmsghdr *msg, void *data)
 	mnl_attr_parse(msg, sizeof(*rtm), route_attr, &seen);
 	if (s->found.err || rtm->rtm_family != AF_INET || rtm->rtm_flags & RTM_F_CLONED || seen.table != RT_TABLE_MAIN)
 		return;
+	/* Of a run that was killed half way (route_set_both): the first is where it was to lead. */
+	if (translator && !seen.oif)
+		seen.oif = seen.first_oif;
 	ours = translator && seen.oif == s->link->index;
 	note_hops(s, &seen, ours);
 	if (!ours) {
