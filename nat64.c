@@ -217,23 +217,23 @@ static int find_ports(struct nl *nl, const struct options *o, struct places *p)
 	return EXIT_SUCCESS;
 }
 
-/* The device that several -i share: that of the translator that one of them is a port of, or a new one. 0 or a negative
- * errno, without having said anything; -EEXIST: there are too many. */
-static int name_device(struct nl *nl, struct places *p, char name[IF_NAMESIZE])
+/* The device that several -i share: that of the translator that one of them is a port of, or a name for a new one. 0 with the
+ * device, -ENODEV with the name, or another negative errno; nothing is said. -EEXIST: there are too many. */
+static int find_shared(struct nl *nl, struct places *p, char name[IF_NAMESIZE])
 {
 	int err = -ENOENT;
 
 	for (size_t i = 0; err == -ENOENT && i < p->n_ports; i++)
 		err = translator_home(nl, &p->ports[i], &p->device);
-	if (!err)
-		memcpy(name, p->device.name, IF_NAMESIZE);
-	for (unsigned int i = 1; err == -ENOENT && i < DEVICES; i++) {
+	if (err != -ENOENT)
+		return err;
+	for (unsigned int i = 1; i < DEVICES; i++) {
 		snprintf(name, IF_NAMESIZE, i == 1 ? DEVICE_NAME : DEVICE_NAME "-%u", i);
 		err = link_find(nl, name, &p->device);
-		if (err != -ENODEV)
-			err = err ? err : -ENOENT;
+		if (err)
+			return err;
 	}
-	return err == -ENOENT ? -EEXIST : err == -ENODEV ? 0 : err;
+	return -EEXIST;
 }
 
 /* The device: that of --device, or one for several -i. Returns the exit status. */
@@ -241,13 +241,10 @@ static int find_device(struct nl *nl, const struct options *o, struct places *p)
 {
 	char name[IF_NAMESIZE] = "";
 	struct reason why = { "" };
-	int err = 0;
+	int err;
 
-	if (*o->device)
-		memcpy(name, o->device, sizeof(name));
-	else
-		err = name_device(nl, p, name);
-	err = err ? err : link_find(nl, name, &p->device);
+	memcpy(name, o->device, sizeof(name));
+	err = *name ? link_find(nl, name, &p->device) : find_shared(nl, p, name);
 	if (err && err != -ENODEV)
 		return msg_fail(err, "cannot look for the device%s%s: %s", *name ? " " : "", name, nl_error(nl, err)),
 		       EXIT_FAILURE;
@@ -296,7 +293,7 @@ static int run(struct nl *nl, const struct options *o)
 	if (o->action == ACTION_LOAD && (*o->device || o->n_ports))
 		return load(nl, o);
 	err = link_find(nl, name, &link);
-	for (size_t i = 0; err == -ENODEV && !*o->device && i < o->n_ports; i++)
+	for (size_t i = 1; err == -ENODEV && !*o->device && i < o->n_ports; i++)
 		err = link_find(nl, o->ports[i].s, &link);
 	if (err == -ENODEV && o->action == ACTION_UNLOAD && clean(nl, o, &ret))
 		return ret;

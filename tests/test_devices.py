@@ -4,6 +4,7 @@ has them (make test-kernels runs this on kernels that do).
 
 On each: echo, TCP both ways, datagrams that need fragments both ways, errors, and nothing is left behind."""
 
+import contextlib
 import os
 import re
 import socket
@@ -125,17 +126,24 @@ def not_here(why):
     pytest.skip(f'{why}: not in this kernel, see make test-kernels')
 
 
+@contextlib.contextmanager
+def needs(kind):
+    """Skip, as not_here() does, if a device of a kind cannot be made."""
+    try:
+        yield
+    except (AssertionError, FileNotFoundError) as e:
+        if not re.search("Unknown device type|file or directory: 'wg'", str(e)):
+            raise
+        not_here(f'{kind}: {e}')
+
+
 @pytest.fixture(params=DEVICES)
 def hosts(request, lab):
     """h6 and gw joined by devices of one kind, both called eth0, and h4 behind gw."""
     make, layer3 = DEVICES[request.param]
     h6, gw, h4 = lab.hosts('h6', 'gw', 'h4')
-    try:
+    with needs(request.param):
         make(lab, h6, gw)
-    except (AssertionError, FileNotFoundError) as e:
-        if not re.search("Unknown device type|file or directory: 'wg'", str(e)):
-            raise
-        not_here(f'{request.param}: {e}')
     lab.link(gw, 'eth1', h4, 'eth0')
     for host in h6, gw:
         host.ip('link', 'set', 'eth0', 'up')

@@ -51,9 +51,8 @@ struct ifname {
 
 struct options {
 	enum action action;
-	struct ifname
-		interface;    /* what it is about; empty: all translators, or ports of a device that has yet no name */
-	struct ifname *ports; /* those of a device of nat64's own, to load: all -i */
+	struct ifname interface; /* what it is about; empty: all translators, or .ports */
+	struct ifname *ports;	 /* all -i, if they are of a device of nat64's own */
 	size_t n_ports;
 	char device[IF_NAMESIZE]; /* of nat64's own; then .interface is it */
 	struct prefix4 v4_prefix;

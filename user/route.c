@@ -258,10 +258,32 @@ static void lookup_answer(const struct nlmsghdr *msg, void *data)
 	mnl_attr_parse(msg, sizeof(*rtm), lookup_attr, found);
 }
 
+static int v6_conflict(struct prefix6 v6_prefix, const struct lookup *found, struct reason *why)
+{
+	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
+
+	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
+	if_indextoname(found->oif, dev);
+	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(found->dst).s, dev);
+}
+
+/* The routes of the main table of a family. 0 or a negative errno; a namespace without any route has no table either. */
+static int dump_main(struct nl *nl, __u8 family, void (*answer)(const struct nlmsghdr *msg, void *data), void *data,
+		     size_t size)
+{
+	struct rtmsg *rtm;
+	int err;
+
+	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
+	rtm->rtm_family = family;
+	rtm->rtm_table = RT_TABLE_MAIN;
+	err = nl_talk(nl, answer, data, size);
+	return err == -ENOENT ? 0 : err;
+}
+
 /* A part of the NAT64 prefix that leads elsewhere, or all of it */
 static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, struct reason *why)
 {
-	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
 	struct lookup found = { .type = RTN_UNSPEC };
 	struct nlmsghdr *msg;
 	struct rtmsg *rtm;
@@ -277,9 +299,7 @@ static int check_v6_prefix(struct nl *nl, const struct link *link, struct prefix
 	/* What comes to an interface is translated before it is routed: a route that says no, or to a device of ours, is fine. */
 	if (found.type != RTN_UNICAST || found.protocol == NAT64_RT_PROTOCOL)
 		return 0;
-	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
-	if_indextoname(found.oif, dev);
-	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(found.dst).s, dev);
+	return v6_conflict(v6_prefix, &found, why);
 }
 
 /* What a dump of IPv6 routes is looked through for: one that takes packets from a device of ours */
@@ -308,21 +328,11 @@ static void route6_answer(const struct nlmsghdr *msg, void *data)
 static int check_v6_routes(struct nl *nl, const struct link *link, struct prefix6 v6_prefix, struct reason *why)
 {
 	struct search6 s = { .link = link, .v6_prefix = v6_prefix };
-	char text[PREFIX_STRLEN], dev[IF_NAMESIZE] = "?";
-	struct rtmsg *rtm;
-	int err;
+	int err = dump_main(nl, AF_INET6, route6_answer, &s, sizeof(s));
 
-	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
-	rtm->rtm_family = AF_INET6;
-	rtm->rtm_table = RT_TABLE_MAIN;
-	err = nl_talk(nl, route6_answer, &s, sizeof(s));
-	if (err && err != -ENOENT)
+	if (err)
 		return reason(why, err, "cannot list the IPv6 routes: %s", nl_error(nl, err));
-	if (!s.found.dst.len)
-		return 0;
-	snprintf(text, sizeof(text), "%s", text6(v6_prefix).s);
-	if_indextoname(s.found.oif, dev);
-	return reason(why, -EADDRINUSE, "-6 %s: there is already a route to %s on %s", text, text6(s.found.dst).s, dev);
+	return s.found.dst.len ? v6_conflict(v6_prefix, &s.found, why) : 0;
 }
 
 int routes_wanted(struct nl *nl, const struct link *link, const struct options *o, struct wanted *w, struct reason *why)
@@ -390,25 +400,13 @@ bool route_is_wanted(const struct wanted *w, const struct route *route)
 	return routes_wanted_same(w, route);
 }
 
-static int find_routes(struct nl *nl, struct search *s)
-{
-	struct rtmsg *rtm;
-	int err;
-
-	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
-	rtm->rtm_family = AF_INET;
-	rtm->rtm_table = RT_TABLE_MAIN;
-	err = nl_talk(nl, route_answer, s, sizeof(s->found));
-	return err == -ENOENT ? 0 : err; /* a namespace without any route has no table either */
-}
-
 int routes_find(struct nl *nl, const struct link *link, const struct wanted *w, struct routes *r, struct reason *why)
 {
 	struct search s = { .link = link, .w = w, .why = why, .hops = &r->hops };
 	int err;
 
 	*r = (struct routes){ 0 };
-	err = find_routes(nl, &s);
+	err = dump_main(nl, AF_INET, route_answer, &s, sizeof(s.found));
 	if (err)
 		reason(why, err, "cannot list the routes: %s", nl_error(nl, err));
 	err = err ? err : s.found.err;
@@ -466,13 +464,8 @@ static void default_answer(const struct nlmsghdr *msg, void *data)
 int route_default4(struct nl *nl, __u32 *oif)
 {
 	struct way_out best = { 0 };
-	struct rtmsg *rtm;
-	int err;
+	int err = dump_main(nl, AF_INET, default_answer, &best, sizeof(best));
 
-	nl_request(nl, RTM_GETROUTE, NLM_F_DUMP, sizeof(*rtm), &rtm);
-	rtm->rtm_family = AF_INET;
-	rtm->rtm_table = RT_TABLE_MAIN;
-	err = nl_talk(nl, default_answer, &best, sizeof(best));
 	*oif = best.oif;
 	return err ? err : best.found ? 0 : -ENOENT;
 }

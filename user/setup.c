@@ -165,20 +165,28 @@ static bool is_port(const struct setup *s, unsigned int index)
 	return false;
 }
 
+/* fast_find(), and what it says if not even that may be asked. */
+static int look_for_fast(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why)
+{
+	struct reason missing = { "" };
+	int err = fast_find(nl, link, wanted, fast, why);
+
+	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
+		*why = missing;
+	return err;
+}
+
 /* Finds the programs for --fast: ours, those of translators that are gone, and where new ones are to be. If this run wants
  * none and has none, it may do without looking for those that others have left behind. */
 static int find_fast(struct setup *s)
 {
-	bool wanted = s->o && s->o->fast;
-	struct reason why = { "" }, missing = { "" };
-	int err = fast_find(s->nl, s->link, wanted, &s->fast, &why);
+	struct reason why = { "" };
+	int err = look_for_fast(s->nl, s->link, s->o->fast, &s->fast, &why);
 
-	if (err == -EPERM && s->o && !wanted && !is_loaded(s)) {
+	if (err == -EPERM && !s->o->fast && !is_loaded(s)) {
 		fast_free(&s->fast);
 		return 0;
 	}
-	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
-		why = missing;
 	for (size_t i = 0; i < s->fast.n; i++)
 		if (is_port(s, s->fast.list[i].place.link->index))
 			s->fast.list[i].wanted = false;
@@ -751,13 +759,11 @@ static int remove_device(struct nl *nl, const struct link *link)
 /* What nat64 has on other interfaces for this one, by --fast. *n: how much there was. */
 static int remove_fast_of(struct nl *nl, const struct link *link, size_t *n)
 {
-	struct reason why = { "" }, missing = { "" };
+	struct reason why = { "" };
 	struct fast fast;
-	int err = fast_find(nl, link, false, &fast, &why);
+	int err = look_for_fast(nl, link, false, &fast, &why);
 
 	*n = fast.n;
-	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
-		why = missing;
 	err = err ? err : fast_remove(nl, &fast, &why);
 	fast_free(&fast);
 	return err ? msg_fail(err, "%s: %s", link->name, why.text) : 0;
