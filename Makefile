@@ -3,6 +3,7 @@
 # make              ./nat64, one file to copy; V=1 shows the commands, WERROR=1 makes warnings errors
 # make install      to $(DESTDIR)$(PREFIX); uninstall takes it away again
 # make clean        remove what was built
+# make dist         build/nat64-VERSION.tar.gz, the sources as git has them or as they were unpacked: the same bytes each time
 # sudo make deps    install what building takes; demo, test and test-kernels install what they need themselves
 # sudo make demo    watch an IPv6-only client reach an IPv4-only server
 # sudo make test    all tests, on this kernel
@@ -12,7 +13,7 @@
 #                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
-VERSION	:= 0.1.0
+VERSION	:= 0.1.0# here and nowhere else
 PREFIX	?= /usr/local
 SBINDIR	?= $(PREFIX)/sbin
 MANDIR	?= $(PREFIX)/share/man
@@ -50,7 +51,7 @@ obj := $(src:%.c=build/%.o)
 
 completions := build/completion.bash build/completion.zsh build/completion.fish
 
-all: nat64 $(completions)
+all: nat64 $(completions) build/nat64.8
 
 nat64: $(obj)
 	$(call say,LINK)
@@ -84,6 +85,11 @@ $(completions): build/completion.%: nat64 dist/completion.awk
 	$(call say,GEN)
 	$(Q)$(HELP) >$@.help && awk -v shell=$* -f dist/completion.awk $@.help >$@.tmp && mv $@.tmp $@ && rm $@.help
 
+build/nat64.8: dist/nat64.8 Makefile
+	$(call say,GEN)
+	$(Q)mkdir -p $(@D)
+	$(Q)sed 's/^\.Os nat64$$/& $(VERSION)/' $< >$@
+
 # One line for each thing that is missing.
 needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
@@ -96,7 +102,7 @@ install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(COMPDIR) $(DESTDIR)$(ZSHDIR) \
 		$(DESTDIR)$(FISHDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(CONFDIR)
 	install -m 755 nat64 $(DESTDIR)$(SBINDIR)/nat64
-	install -m 644 dist/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
+	install -m 644 build/nat64.8 $(DESTDIR)$(MANDIR)/man8/nat64.8
 	install -m 644 build/completion.bash $(DESTDIR)$(COMPDIR)/nat64
 	install -m 644 build/completion.zsh $(DESTDIR)$(ZSHDIR)/_nat64
 	install -m 644 build/completion.fish $(DESTDIR)$(FISHDIR)/nat64.fish
@@ -119,6 +125,22 @@ uninstall:
 
 clean:
 	rm -rf build nat64
+
+# When the sources were last changed: by the last commit, or of an unpacked archive, whose files all have that time
+git	:= git -c safe.directory='*'
+EPOCH	= $(or $(SOURCE_DATE_EPOCH),$(shell test -e .git && $(git) log -1 --format=%ct),$(shell stat -c %Y Makefile))
+# What git knows, as it is here; without git, all that make and Python have not made
+files	= if [ -e .git ]; then $(git) ls-files -z; else find . -name __pycache__ -prune -o -path ./build -prune -o -path ./nat64 -o \
+		-path ./.pytest_cache -prune -o ! -type d -printf '%P\0'; fi
+ARCHIVE	:= build/nat64-$(VERSION).tar.gz
+
+dist:
+	$(Q)mkdir -p build
+	$(Q)set -e; cd build; (cd ..; $(files)) >dist.all; LC_ALL=C sort -z dist.all >dist.files; \
+		tar -C .. -c --null -T dist.files --format=ustar --owner=0 --group=0 --numeric-owner --mtime=@$(EPOCH) \
+			--mode=u+rw,go=rX,a-s --transform='flags=r;s|^|nat64-$(VERSION)/|' >dist.tar; \
+		gzip -9n <dist.tar >dist.gz; mv dist.gz $(notdir $(ARCHIVE)); rm dist.all dist.files dist.tar
+	@sha256sum $(ARCHIVE)
 
 deps:
 	@tests/deps build
@@ -200,5 +222,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.ske
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean deps demo test fuzz bench bench-tools test-kernels lint
+.PHONY: all needs install uninstall clean dist deps demo test fuzz bench bench-tools test-kernels lint
 .DELETE_ON_ERROR:

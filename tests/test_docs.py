@@ -156,7 +156,14 @@ def test_the_manuals_command_is_the_command():
 
 
 def test_version_is_one():
-    """--version, the Makefile and the man page agree."""
-    version = subprocess.run([NAT64, '-V'], capture_output=True, text=True, check=True).stdout.split()[1]
-    assert re.search(r'^VERSION\s*:?=\s*(\S+)', read('Makefile'), re.M).group(1) == version
-    assert man().rstrip().splitlines()[-1].split()[:2] == ['nat64', version]
+    """The Makefile's: what is built has it, and no other file names it."""
+    version = re.search(r'^VERSION\s*:?=\s*([0-9.]+)', read('Makefile'), re.M).group(1)
+    assert subprocess.run([NAT64, '-V'], capture_output=True, text=True, check=True).stdout.split()[1] == version
+    assert re.search(rf'^\.Os nat64 {re.escape(version)}$', read('build/nat64.8'), re.M)
+    assert re.search(rf'^## \[{re.escape(version)}\]', read('CHANGELOG.md'), re.M)
+    named = re.compile(rf'(?<![\w.]){re.escape(version)}(?![\w.]*\d)')
+    for where, below, files in os.walk(ROOT):
+        below[:] = set(below) - {'.git', 'build', '__pycache__', '.pytest_cache'}
+        for name in set(files) - {'Makefile', 'CHANGELOG.md', 'nat64'}:
+            with open(os.path.join(where, name), encoding='utf-8', errors='replace') as f:
+                assert not (found := [line for line in f if named.search(line)]), f'{name}: {found}'
