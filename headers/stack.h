@@ -57,7 +57,8 @@ static __always_inline void see_arrival(struct __sk_buff *skb)
 		return;
 	if (!cfg.device)
 		skb->tc_index = 0;
-	bpf_skb_change_type(skb, PACKET_HOST);
+	if (skb->pkt_type != PACKET_HOST)
+		bpf_skb_change_type(skb, PACKET_HOST);
 }
 
 /* Lets a packet that has become IPv4 at a port arrive at the device that the routes lead to, whatever MAC address it is for

@@ -242,13 +242,17 @@ class Bench:
             os.unlink(conf)
 
     @contextlib.contextmanager
-    def floor(self, way):
+    def floor(self, way, device=False):
         """In place of the translator that is loaded, what none does without: the hook, the kernel's change of the
-        protocol, and a header. For packets of the first host only, whose checksums stay wrong."""
-        dst, packet = (self.macs['eth0'], udp(pool_host(1), BEHIND4)) if way == TO4 else \
-            (self.h6.mac('eth0').replace(':', ''), udp(embed(BEHIND4), BEHIND6))
-        frame = dst + self.macs['eth0'] + ('0800' if way == TO4 else '86dd') + packet.hex()
-        process = self.gw.start(FLOOD, 'floor', 'eth0', '6to4' if way == TO4 else '4to6', frame)
+        protocol, and a header; with a device of its own also the packet's way back. For packets of the first host only,
+        whose checksums stay wrong."""
+        dev = DEVICE[1] if device else 'eth0'
+        own = self.gw.mac(dev).replace(':', '')
+        dst = own if device or way == TO4 else self.h6.mac('eth0').replace(':', '')
+        packet = udp(pool_host(1), BEHIND4) if way == TO4 else udp(embed(BEHIND4), BEHIND6)
+        frame = dst + own + ('0800' if way == TO4 else '86dd') + packet.hex()
+        which = ('device-' if device else '') + ('6to4' if way == TO4 else '4to6')
+        process = self.gw.start(FLOOD, 'floor', dev, which, frame)
         try:
             yield process.stdout.readline() == 'ready\n'
         finally:
@@ -293,10 +297,11 @@ def udp64(b):
         with b.loaded(more=mode):
             if not mode:
                 b.row('plain IPv4 beside nat64', b.plain(TO4), base[TO4, 1])
+            if mode in ((), DEVICE):
                 for way, flow in flows.items():
-                    with b.floor(way) as ready:
+                    with b.floor(way, mode == DEVICE) as ready:
                         if ready:
-                            name = f'{way}, only the kernel\'s change of protocol'
+                            name = ', '.join([way, 'only the kernel\'s part', *MODES[mode]])
                             b.row(name, b.measure(name, flow), base[way, 1], subject='floor', in_chart=True)
                         else:
                             b.skip('the least that a translator takes', 'tcx: Linux 6.6')

@@ -136,8 +136,9 @@ int flood_sink(struct __sk_buff *skb)
 	return TC_ACT_SHOT;
 }
 
-/* What no translator by tc does without: to be called, to have the kernel change the protocol, and to write headers. Those
- * of cfg.frame take the place of what the generator's packets have. */
+/* What no translator by tc does without: to be called, to have the kernel change the protocol, and to write headers; on a device of
+ * the translator's own also to give the packet back to the stack. The headers of cfg.frame take the place of what the
+ * generator's packets have. */
 static __always_inline int floor(struct __sk_buff *skb, __u16 from, __u16 to, __u32 old, __u32 new)
 {
 	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
@@ -154,7 +155,7 @@ static __always_inline int floor(struct __sk_buff *skb, __u16 from, __u16 to, __
 #pragma unroll
 	for (i = 0; i < (sizeof(struct ethhdr) + new) / 2; i++)
 		at[i] = header[i];
-	return TC_ACT_OK;
+	return cfg.again ? bpf_redirect(skb->ifindex, BPF_F_INGRESS) : TC_ACT_OK;
 }
 
 SEC("tc")

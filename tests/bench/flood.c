@@ -30,7 +30,8 @@
 static const char usage[] =
 	"usage: flood sink IF                 count and drop what comes in; prints the id of the map that counts\n"
 	"       flood floor IF WAY FRAME      WAY: 6to4 (ingress) or 4to6 (egress): while it runs, the packets of the\n"
-	"                                     benchmark leave the hook, before other programs there, with FRAME's headers\n"
+	"                                     benchmark leave the hook, before other programs there, with FRAME's headers;\n"
+	"                                     device-6to4, device-4to6 (egress): and come in again\n"
 	"       flood send IF ACTION FRAME    ACTION: pass (in by IF), tx (out by IF, as XDP does) or drop; FRAME in hex\n"
 	"  -n FRAMES              how many\n"
 	"  -g NS -t MS            a frame each NS nanoseconds, for MS milliseconds\n"
@@ -120,7 +121,7 @@ out:
 	return err;
 }
 
-static int hold_floor(int ifindex, const struct flood_config *cfg, bool egress)
+static int hold_floor(int ifindex, const struct flood_config *cfg, bool to6)
 {
 	struct bpf_link_create_opts opts = { .sz = sizeof(opts), .flags = BEFORE };
 	struct flood_bpf *skel = flood_bpf__open();
@@ -129,12 +130,12 @@ static int hold_floor(int ifindex, const struct flood_config *cfg, bool egress)
 
 	if (!skel)
 		return -errno;
-	mine = egress ? skel->progs.floor_4to6 : skel->progs.floor_6to4;
+	mine = to6 ? skel->progs.floor_4to6 : skel->progs.floor_6to4;
 	skel->rodata->cfg = *cfg;
 	err = load_only(skel, mine);
 	if (err)
 		goto out;
-	link = bpf_link_create(bpf_program__fd(mine), ifindex, TCX + egress, &opts);
+	link = bpf_link_create(bpf_program__fd(mine), ifindex, TCX + (to6 || cfg->again), &opts);
 	if (link < 0) {
 		err = -errno;
 		goto out;
@@ -305,7 +306,8 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[0], "sink")) {
 		err = attach_sink(ifindex);
 	} else if (argc == 4 && !strcmp(argv[0], "floor") && parse_frame(argv[3], &cfg)) {
-		err = hold_floor(ifindex, &cfg, !strcmp(argv[2], "4to6"));
+		cfg.again = !strncmp(argv[2], "device", 6);
+		err = hold_floor(ifindex, &cfg, !!strstr(argv[2], "4to6"));
 	} else if (argc == 4 && !strcmp(argv[0], "send") && parse_frame(argv[3], &cfg)) {
 		cfg.action = !strcmp(argv[2], "pass") ? XDP_PASS : !strcmp(argv[2], "tx") ? XDP_TX : XDP_DROP;
 		cfg.step = PRIME % cfg.hosts;

@@ -26,6 +26,7 @@ struct flood_config {
 	__u32 step;	      /* prime to hosts: from one frame's host to the next one's, so that they come unordered */
 	__u32 ip_checksum_at; /* 0: there is none, IPv6 */
 	__u32 udp_checksum_at;
+	__u32 again; /* floor: the packet comes in by the same interface, where else it would go on */
 	__u64 gap;   /* nanoseconds from frame to frame; 0: no pause */
 	__u64 burst; /* a generator that is late for longer than this (nanoseconds) does not catch up */
 	__u64 slice; /* so many frames from one time stamp to the next */
