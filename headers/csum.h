@@ -68,7 +68,7 @@ static __always_inline csum_t csum_pseudo(__u32 len, __u8 proto)
 	return csum_32(bpf_htonl(len)) + csum_32(bpf_htonl(proto));
 }
 
-/* The header checksum of an IPv4 header whose checksum field is 0. */
+/* The header checksum of an IPv4 header whose checksum field is 0; of one that has a right one, 0. */
 static __always_inline __sum16 csum_iphdr(const struct iphdr *h)
 {
 	const __u32 *w = (const __u32 *)h;

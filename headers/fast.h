@@ -41,7 +41,7 @@ static __always_inline bool is_usual(struct __sk_buff *skb)
 }
 
 /* Looks up the route of `p` for `hop`. False: let the stack have the packet. */
-static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p, __u32 tos, struct hop4 *hop)
+static __always_inline bool find_hop4(void *ctx, const struct pkt *p, __u32 tos, struct hop4 *hop)
 {
 	struct sending *s = only_value(&sending);
 	struct bpf_fib_lookup *fib;
@@ -57,7 +57,7 @@ static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p
 	fib->tos = tos;
 	fib->ipv4_src = p->saddr4;
 	fib->ipv4_dst = p->daddr4;
-	if (bpf_fib_lookup(skb, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == cfg.ifindex ||
+	if (bpf_fib_lookup(ctx, fib, sizeof(*fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib->ifindex == cfg.ifindex ||
 	    fib->ifindex == cfg.home || !mac_of(fib) || !is_neighbour_used(fib))
 		return false;
 	hop->saddr = p->saddr4;
@@ -71,25 +71,36 @@ static __always_inline bool find_hop4(struct __sk_buff *skb, const struct pkt *p
 	return true;
 }
 
+/* Where `p` goes, whose length as IPv4 is known, or NULL: let the stack have it. `ctx`: of whatever program asks. */
+static __always_inline const struct hop4 *hop4_of(void *ctx, const struct pkt *p)
+{
+	__u32 tos = cfg.set_tos ? cfg.tos : p->tos, hash = bpf_ntohl(p->saddr4) ^ bpf_ntohl(p->daddr4), slot;
+	struct hop4 *hop;
+
+	slot = bpf_get_smp_processor_id() * NAT64_HOPS4 + (hash ^ hash >> 14) % NAT64_HOPS4;
+	hop = bpf_map_lookup_elem(&hops4, &slot);
+	if (!hop)
+		return NULL;
+	if (hop->saddr == p->saddr4 && hop->daddr == p->daddr4 && hop->tos == tos && hop->mtu >= p->wire &&
+	    bpf_jiffies64() - hop->tick < cfg.hz / 4)
+		return hop;
+	return find_hop4(ctx, p, tos, hop) ? hop : NULL;
+}
+
 /* 6→4: sends a translated packet on. Returns what the program returns: TC_ACT_OK if the stack is to have it. */
 static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *p)
 {
-	__u32 tos = cfg.set_tos ? cfg.tos : p->tos, hash = bpf_ntohl(p->saddr4) ^ bpf_ntohl(p->daddr4), slot, check;
-	struct hop4 *hop;
+	const struct hop4 *hop;
 	struct iphdr *h;
+	__u32 check;
 	void *frame;
 
 	/* Link padding goes no further than the stack. IPv6 has it behind less than 6 bytes of payload only. */
 	if (p->ttl <= 1 || p->icmp_error || !is_usual(skb) || (skb->gso_size && p->proto != IPPROTO_TCP) ||
 	    skb->len != ETH_HEADER + IP4_HEADER + p->l4_len)
 		return TC_ACT_OK;
-	slot = bpf_get_smp_processor_id() * NAT64_HOPS4 + (hash ^ hash >> 14) % NAT64_HOPS4;
-	hop = bpf_map_lookup_elem(&hops4, &slot);
+	hop = hop4_of(skb, p);
 	if (!hop)
-		return TC_ACT_OK;
-	if ((hop->saddr != p->saddr4 || hop->daddr != p->daddr4 || hop->tos != tos || hop->mtu < p->wire ||
-	     bpf_jiffies64() - hop->tick >= cfg.hz / 4) &&
-	    !find_hop4(skb, p, tos, hop))
 		return TC_ACT_OK;
 	frame = pkt_at(skb, 0, ETH_HEADER + sizeof(*h));
 	if (!frame)
@@ -102,25 +113,53 @@ static __always_inline int send_fast64(struct __sk_buff *skb, const struct pkt *
 	return bpf_redirect(hop->ifindex, 0);
 }
 
-/* 4→6: a whole packet with nothing but a header before its payload. ICMP can do without speed. Behind it there may be link
- * padding, as in every Ethernet frame of less than 60 bytes; what is behind a super-packet's length is its own (BIG TCP). */
+/* 4→6: a whole packet with nothing but a header before its payload. ICMP can do without speed. A header whose checksum is
+ * wrong is the stack's to drop (RFC 1812 section 5.2.2): IPv6 has none, so nobody could behind us. */
+static __always_inline bool is_plain4(const struct iphdr *h)
+{
+	return h->version == 4 && h->ihl == 5 && h->ttl > 1 && !(h->frag_off & bpf_htons(0x3fff)) &&
+	       h->protocol != IPPROTO_ICMP && !csum_iphdr(h);
+}
+
+/* Behind it there may be link padding, as in every Ethernet frame of less than 60 bytes; what is behind a super-packet's
+ * length is its own (BIG TCP). */
 static __always_inline bool is_usual46(struct __sk_buff *skb, const struct iphdr *h)
 {
 	__u32 len = ETH_HEADER + (__u32)bpf_ntohs(h->tot_len);
 
-	return h->version == 4 && h->ihl == 5 && h->ttl > 1 && !(h->frag_off & bpf_htons(0x3fff)) &&
-	       h->protocol != IPPROTO_ICMP && (skb->len == len || (skb->len > len && !skb->gso_size)) && is_usual(skb);
+	return is_plain4(h) && (skb->len == len || (skb->len > len && !skb->gso_size)) && is_usual(skb);
 }
 
-/* Does it fit the link of the port as it is, or in the segments that it stands for? */
+/* Does a single packet fit the link of the port, whole? */
+static __always_inline bool fits_port(const struct pkt *p, const struct nat64_port *port)
+{
+	return IP6_HEADER + p->l4_len <= (p->df || port->mtu < cfg.cut_mtu ? port->mtu : cfg.cut_mtu);
+}
+
+/* The same for one that may stand for many segments. */
 static __always_inline bool fits46(struct __sk_buff *skb, const struct pkt *p, const struct nat64_port *port)
 {
 	__u8 doff;
 
 	if (!skb->gso_size)
-		return IP6_HEADER + p->l4_len <= (p->df || port->mtu < cfg.cut_mtu ? port->mtu : cfg.cut_mtu);
+		return fits_port(p, port);
 	return p->df && p->proto == IPPROTO_TCP && pkt_load(skb, p->l4_off + 12, &doff, 1) == NAT64_PASS &&
 	       IP6_HEADER + (doff >> 4) * 4 + skb->gso_size <= port->mtu;
+}
+
+/* The port that a frame to the next hop that `hop` remembers leaves by, with the MAC addresses *to and *from; NULL: it is for
+ * the stack to say. */
+static __always_inline const struct nat64_port *frame_to(const struct nat64_hop *hop, __u64 *to, __u64 *from)
+{
+	const struct nat64_port *port;
+
+	*to = known_hop(hop);
+	port = *to ? port_of(*to) : NULL;
+	if (!port || (cfg.device && port->ifindex == cfg.ifindex) || port->l3)
+		return NULL;
+	port = after(port, *to); /* as it was written: before that next hop, see found_hop */
+	*from = READ_ONCE(port->mac);
+	return *from ? port : NULL;
 }
 
 /* 4→6, of a packet that has just arrived by Ethernet. `*usual`: whether it is ours to send or to drop; if not, it is as
@@ -141,13 +180,8 @@ static __always_inline int translate_fast46(struct __sk_buff *skb, struct pkt *p
 	TRY(parse4(p, h, ETH_HEADER, skb->len - ETH_HEADER));
 	TRY(check_l4_4(skb, p));
 	TRY(addresses46(p, &hop));
-	to = known_hop(hop);
-	port = to ? port_of(to) : NULL;
-	if (!port || (cfg.device && port->ifindex == cfg.ifindex) || port->l3 || !fits46(skb, p, port))
-		return NAT64_PASS;
-	port = after(port, to); /* as it was written: before that next hop, see found_hop */
-	own = READ_ONCE(port->mac);
-	if (!own)
+	port = frame_to(hop, &to, &own);
+	if (!port || !fits46(skb, p, port))
 		return NAT64_PASS;
 	/* Link padding has been in whatever memory the sender had, and is nobody else's. */
 	if (!cut_end(skb, ETH_HEADER + p->ip_len))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* kernel.h - what programs see of a packet and its network namespace that no field of __sk_buff tells
+/* kernel.h - what programs see of a packet and its network namespace that no field of their context tells
  *
  * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other one asks helpers, reads words
  * whose addresses userspace found (cfg.policy_count), or relies on what was so when it was loaded. */
@@ -44,7 +44,15 @@ struct sk_buff {
 	__u8 inner_protocol_type : 1;
 } __attribute__((preserve_access_index));
 
-extern void *bpf_cast_to_kern_ctx(void *skb) __ksym; /* Linux 6.2 */
+struct xdp_rxq_info {
+	struct net_device *dev;
+} __attribute__((preserve_access_index));
+
+struct xdp_buff {
+	struct xdp_rxq_info *rxq;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym; /* Linux 6.2 */
 #endif
 
 /* Has the kernel a checksum in the packet that is not complete (CHECKSUM_PARTIAL, 3), or a sum over the packet that
@@ -64,33 +72,55 @@ static __always_inline bool has_kernel_csum(struct __sk_buff *skb)
 
 /* Are there IPsec policies for what leaves this network namespace, or passes it? A route look-up does not know them, nor
  * does sending by a next hop: only the stack can tell whether a packet may leave, and in the clear. */
-static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
-{
 #ifdef KERNEL_BTF
-	const struct sk_buff *kernel_skb = bpf_cast_to_kern_ctx(skb);
-
+static __always_inline bool has_policy(const struct net_device *dev)
+{
 	const struct netns_xfrm *xfrm;
 
 	if (!bpf_core_field_exists(struct net, xfrm))
 		return false;
-	xfrm = &kernel_skb->dev->nd_net.net->xfrm;
+	xfrm = &dev->nd_net.net->xfrm;
 	return READ_ONCE(xfrm->policy_count[XFRM_OUT]) || READ_ONCE(xfrm->policy_count[XFRM_FWD]) ||
 	       (bpf_core_field_exists(struct netns_xfrm, policy_default) &&
 		(READ_ONCE(xfrm->policy_default[XFRM_OUT]) == XFRM_BLOCK ||
 		 READ_ONCE(xfrm->policy_default[XFRM_FWD]) == XFRM_BLOCK));
+}
+
+static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
+{
+	return has_policy(((const struct sk_buff *)bpf_cast_to_kern_ctx(skb))->dev);
+}
+
+static __always_inline bool xdp_has_ipsec_policy(struct xdp_md *ctx)
+{
+	return has_policy(((const struct xdp_buff *)bpf_cast_to_kern_ctx(ctx))->rxq->dev);
+}
 #else
+static __always_inline bool has_policy(void)
+{
 	__u64 both = 0; /* out, and forward behind it */
 	__u8 dflt[3] = {};
 
-	(void)skb;
 	if (cfg.policy_count &&
 	    (bpf_probe_read_kernel(&both, sizeof(both), (const void *)(unsigned long)cfg.policy_count) || both))
 		return true;
 	return cfg.policy_default &&
 	       (bpf_probe_read_kernel(dflt, sizeof(dflt), (const void *)(unsigned long)cfg.policy_default) ||
 		dflt[XFRM_OUT] == XFRM_BLOCK || dflt[XFRM_FWD] == XFRM_BLOCK);
-#endif
 }
+
+static __always_inline bool has_ipsec_policy(struct __sk_buff *skb)
+{
+	(void)skb;
+	return has_policy();
+}
+
+static __always_inline bool xdp_has_ipsec_policy(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return has_policy();
+}
+#endif
 
 /* Does something hang on a packet from where it has been before: a conntrack entry, the bridge that it came by
  * (br_netfilter), the IPsec state that decrypted it? The IPv4 stack would take it for its own. */

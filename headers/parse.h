@@ -193,8 +193,8 @@ static __noinline int walk_ext_headers(struct __sk_buff *skb, struct pkt *p, __u
 	return NAT64_PASS;
 }
 
-/* The facts of an IPv6 header `h` that stands at `l3`, and of all up to the transport header. */
-static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h, __u32 l3)
+/* The facts of an IPv6 header `h` that stands at `l3`, if the transport header is right behind it. */
+static __always_inline void parse_header6(struct pkt *p, const struct ipv6hdr *h, __u32 l3)
 {
 	__be32 first = *(const __be32 *)h;
 
@@ -207,6 +207,14 @@ static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const st
 	p->frag_header = p->frag = p->more = p->icmp_error = 0;
 	p->frag_off = 0;
 	p->ext_len = 0;
+	p->l4_off = l3 + IP6_HEADER;
+	p->l4_len = p->ip_len - IP6_HEADER;
+}
+
+/* The same, and of all up to the transport header. */
+static __always_inline int parse6(struct __sk_buff *skb, struct pkt *p, const struct ipv6hdr *h, __u32 l3)
+{
+	parse_header6(p, h, l3);
 	if (is_ext_header(p->proto))
 		TRY(walk_ext_headers(skb, p, l3, false));
 	p->l4_off = l3 + IP6_HEADER + p->ext_len;

@@ -426,6 +426,14 @@ static __always_inline bool is_allowed(const union nat64_v6 *v6)
 	return bpf_map_lookup_elem(&allowed, &key);
 }
 
+/* May a host have a mapping that it has not? */
+static __always_inline int check_source(const union nat64_v6 *v6)
+{
+	if (v6_illegal(v6))
+		return NAT64_DROP_SRC_ILLEGAL;
+	return is_allowed(v6) ? NAT64_PASS : NAT64_DROP_NOT_ALLOWED;
+}
+
 /* The rest of a change of entry `m`, which is NAT64_TAKEN by the caller, and so nobody else's to change. */
 static __always_inline void set_owner(struct nat64_mapping *m, const union nat64_v6 *v6, __u64 tick, __u64 last_seen,
 				      __u64 created)
@@ -713,10 +721,7 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
-	if (v6_illegal(&r->v6))
-		return NAT64_DROP_SRC_ILLEGAL;
-	if (!is_allowed(&r->v6))
-		return NAT64_DROP_NOT_ALLOWED;
+	TRY(check_source(&r->v6));
 	m = owned_by(&r->v6, &r->index, &tick);
 	if (m)
 		return revive(skb, m, r);
@@ -759,46 +764,59 @@ static __always_inline __u32 *guess_for(const union nat64_v6 *v6)
 	return bpf_map_lookup_elem(&guesses, &slot);
 }
 
+/* What there is of a mapping. */
+struct found {
+	struct nat64_mapping *m; /* its entry, or NULL */
+	__u32 index;
+	__u64 tick;
+};
+
+/* 6→4: has the IPv6 source `v6` an address, *v4, and is nothing to be written of that now? If not, what there is is in *f. */
+static __always_inline bool settled_address(const union nat64_v6 *v6, __u64 now, __be32 *v4, struct found *f)
+{
+	bool taken = false; /* the guess is that of a host that has just sent something */
+	__u32 *guess;
+
+	f->tick = 0;
+	guess = guess_for(v6);
+	if (guess) {
+		f->index = READ_ONCE(*guess);
+		f->m = bpf_map_lookup_elem(&mappings, &f->index);
+		if (f->m && is_owner(f->m, v6, &f->tick) && (is_fresh(f->tick, now) || f->tick == NAT64_STATIC) &&
+		    (v6->d[0] | v6->d[1])) { /* what a static prefix holds has :: for its owner */
+			*v4 = v4_at(f->index);
+			return true;
+		}
+		taken = is_fresh(f->tick, now);
+	}
+	f->m = owned_by(v6, &f->index, &f->tick);
+	if (!f->m)
+		return cfg.has_static && static_v4(v6, v4) == NAT64_PASS;
+	if (guess && !taken)
+		WRITE_ONCE(*guess, f->index);
+	*v4 = v4_at(f->index);
+	return is_fresh(f->tick, now) || f->tick == NAT64_STATIC;
+}
+
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
 static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
 {
-	__u64 now = bpf_jiffies64(), tick = 0;
-	__u32 index, zero = 0, *guess;
-	struct nat64_mapping *m;
-	bool taken = false; /* the guess is that of a host that has just sent something */
+	__u64 now = bpf_jiffies64();
+	struct found f;
 	struct request *r;
 
-	guess = guess_for(v6);
-	if (guess) {
-		index = READ_ONCE(*guess);
-		m = bpf_map_lookup_elem(&mappings, &index);
-		if (m && is_owner(m, v6, &tick) && (is_fresh(tick, now) || tick == NAT64_STATIC) &&
-		    (v6->d[0] | v6->d[1])) { /* what a static prefix holds has :: for its owner */
-			*v4 = v4_at(index);
-			return NAT64_PASS;
+	if (settled_address(v6, now, v4, &f))
+		return NAT64_PASS;
+	if (f.m && f.tick && !is_idle(f.tick, now, hold())) {
+		if (is_before(f.tick, now)) { /* not written by another CPU meanwhile */
+			WRITE_ONCE(f.m->last_seen, bpf_ktime_get_boot_ns());
+			WRITE_ONCE(f.m->tick, now);
+			if (READ_ONCE(f.m->epoch) != epoch(now))
+				place_again(f.m, f.index, now);
 		}
-		taken = is_fresh(tick, now);
-	}
-	m = owned_by(v6, &index, &tick);
-	if (m) {
-		if (guess && !taken)
-			WRITE_ONCE(*guess, index);
-		*v4 = v4_at(index);
-		if (is_fresh(tick, now))
-			return NAT64_PASS;
-		if (tick && !is_idle(tick, now, hold())) {
-			if (is_before(tick, now)) { /* not static, and not written by another CPU meanwhile */
-				WRITE_ONCE(m->last_seen, bpf_ktime_get_boot_ns());
-				WRITE_ONCE(m->tick, now);
-				if (READ_ONCE(m->epoch) != epoch(now))
-					place_again(m, index, now);
-			}
-			return NAT64_PASS;
-		}
-	} else if (cfg.has_static && static_v4(v6, v4) == NAT64_PASS) {
 		return NAT64_PASS;
 	}
-	r = bpf_map_lookup_elem(&request, &zero);
+	r = only_value(&request);
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	r->v6 = *v6;

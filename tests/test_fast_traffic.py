@@ -151,6 +151,14 @@ def test_4to6_too_long_without_df_is_cut(fast):
     assert all(IPv6(p).nh == 44 for p in out)
 
 
+def test_4to6_wrong_header_checksum(fast):
+    """RFC 1812 section 5.2.2: dropped, as by the stack. In IPv6 nobody could see it any more."""
+    packet = raw(IP(src=V4, dst=fast.pool_addr, id=7) / udp(9))
+    assert len(fast.xlat46(*[packet] * 9)) == 9
+    assert fast.xlat46(*[packet[:10] + bytes((packet[10] ^ 1,)) + packet[11:]] * 9) == []
+    assert fast.xlat46(*[packet[:1] + b'\x10' + packet[2:]] * 9) == []
+
+
 def test_ttl_1_is_answered(fast):
     assert fast.xlat64(*[IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)] * 9) == []
     assert [(p[40], p[41]) for p in fast.back if p[6] == 58] == [(3, 0)] * len(fast.back) and fast.back
