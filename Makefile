@@ -4,6 +4,7 @@
 # make install      to $(DESTDIR)$(PREFIX); uninstall takes it away again
 # make clean        remove what was built
 # make dist         build/nat64-VERSION.tar.gz, the sources as git has them or as they were unpacked: the same bytes each time
+# make deb          build/nat64_VERSION_ARCHITECTURE.deb, of that archive
 # sudo make deps    install what building takes; demo, test and test-kernels install what they need themselves
 # sudo make demo    watch an IPv6-only client reach an IPv4-only server
 # sudo make test    all tests, on this kernel
@@ -43,7 +44,7 @@ nat64_cflags = -std=gnu11 $(WARN) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -
 	$(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
 # v3: 32-bit arithmetic and jumps, in every kernel since 5.1; clang's own default varies with its age.
 # -target bpf does not know where the host keeps <asm/types.h>, so ask the compiler as the host's.
-bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
+bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -ffile-prefix-map=$(CURDIR)=. -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
 	$(shell $(CLANG) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
 
 src := nat64.c $(filter-out %.bpf.c,$(wildcard user/*.c))
@@ -129,18 +130,30 @@ clean:
 # When the sources were last changed: by the last commit, or of an unpacked archive, whose files all have that time
 git	:= git -c safe.directory='*'
 EPOCH	= $(or $(SOURCE_DATE_EPOCH),$(shell test -e .git && $(git) log -1 --format=%ct),$(shell stat -c %Y Makefile))
-# What git knows, as it is here; without git, all that make and Python have not made
-files	= if [ -e .git ]; then $(git) ls-files -z; else find . -name __pycache__ -prune -o -path ./build -prune -o -path ./nat64 -o \
+# What git knows, as it is here, and what is made for Debian; without git, all that make and Python have not made
+files	= if [ -e .git ]; then $(git) ls-files -z; printf 'debian/changelog\0'; else find . -name __pycache__ -prune -o -path ./build -prune -o -path ./nat64 -o \
 		-path ./.pytest_cache -prune -o ! -type d -printf '%P\0'; fi
 ARCHIVE	:= build/nat64-$(VERSION).tar.gz
 
-dist:
+# With the version and the day of the sources; nothing else in it would be news.
+debian/changelog:
+	$(Q)printf 'nat64 (%s) unstable; urgency=medium\n\n  * See CHANGELOG.md.\n\n -- %s  %s\n' $(VERSION) \
+		"$$(sed -n 's/^Maintainer: //p' debian/control)" "$$(LC_ALL=C date -uRd @$(EPOCH))" >$@
+
+dist: debian/changelog
 	$(Q)mkdir -p build
 	$(Q)set -e; cd build; (cd ..; $(files)) >dist.all; LC_ALL=C sort -z dist.all >dist.files; \
 		tar -C .. -c --null -T dist.files --format=ustar --owner=0 --group=0 --numeric-owner --mtime=@$(EPOCH) \
 			--mode=u+rw,go=rX,a-s --transform='flags=r;s|^|nat64-$(VERSION)/|' >dist.tar; \
 		gzip -9n <dist.tar >dist.gz; mv dist.gz $(notdir $(ARCHIVE)); rm dist.all dist.files dist.tar
 	@sha256sum $(ARCHIVE)
+
+# Built as a stranger would: of the archive, unpacked somewhere.
+deb: dist
+	@tests/deps --check build package
+	$(Q)rm -rf build/deb && mkdir build/deb && tar -x -C build/deb -f $(ARCHIVE)
+	$(Q)cd build/deb/nat64-$(VERSION) && DEB_BUILD_OPTIONS="$$DEB_BUILD_OPTIONS noautodbgsym" dpkg-buildpackage -us -uc -b $(if $(V),,>../log 2>&1) || { cat ../log; exit 1; }
+	$(Q)mv build/deb/*.deb build && rm -r build/deb && ls build/nat64_$(VERSION)_*.deb
 
 deps:
 	@tests/deps build
@@ -196,7 +209,8 @@ test-kernels: all build/verifier
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up
+scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up debian/nat64.postinst debian/nat64.prerm \
+	debian/nat64.postrm debian/tests/demo
 
 # sparse does not take strings as long as the BPF object is.
 build/sparse/%.skel.h: build/%.skel.h
@@ -222,5 +236,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.ske
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean dist deps demo test fuzz bench bench-tools test-kernels lint
+.PHONY: all needs install uninstall clean dist deb debian/changelog deps demo test fuzz bench bench-tools test-kernels lint
 .DELETE_ON_ERROR:
