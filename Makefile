@@ -35,7 +35,7 @@ BPFTOOL		?= $(shell for b in bpftool /usr/sbin/bpftool /usr/lib/linux-tools*/*/b
 CFLAGS		?= -O2 -g
 
 # jansson writes --json and --save piece by piece, and says line and column where --restore reads something wrong.
-LIBS	:= libbpf libmnl jansson
+LIBS	:= libbpf libmnl jansson zlib
 WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
 Q	:= $(if $(V),,@)
 say	= @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
@@ -58,7 +58,7 @@ nat64: $(obj)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(shell $(PKG_CONFIG) --libs $(LIBS))
 
-$(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h build/user/kernel.skel.h build/user/run.skel.h Makefile
+$(obj): build/%.o: %.c build/nat64.skel.h build/nat64.gz.h build/nat64_btf.gz.h build/user/kernel.skel.h build/user/run.skel.h Makefile
 	$(call say,CC)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -66,6 +66,17 @@ $(obj): build/%.o: %.c build/nat64.skel.h build/nat64_btf.skel.h build/user/kern
 build/%.skel.h: build/%.bpf.o
 	$(call say,SKEL)
 	$(Q)$(BPFTOOL) gen skeleton $< name $(*F)_bpf >$@.tmp && mv $@.tmp $@
+
+# The larger programs are compressed, and their skeleton is without them: see user/object.c.
+no-data	= sed 's/"\\$$/"";/; /^\\[x0]/d'
+
+build/nat64.skel.h: build/nat64.bpf.o
+	$(call say,SKEL)
+	$(Q)$(BPFTOOL) gen skeleton $< name nat64_bpf >$@.full && $(no-data) $@.full >$@.tmp && mv $@.tmp $@ && rm $@.full
+
+build/%.gz.h: build/%.bpf.o
+	$(call say,GZIP)
+	$(Q)gzip -9n <$< >$(<:.o=.gz) && od -An -v -t u1 $(<:.o=.gz) | sed 's/[0-9][0-9]*/&,/g' >$@
 
 # Two forms of the programs, see user/object.c. gen object leaves clang's debug information behind and keeps BTF.
 build/nat64_btf.bpf.o: bpf_cflags += -DKERNEL_BTF
@@ -215,9 +226,9 @@ scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/complet
 # sparse does not take strings as long as the BPF object is.
 build/sparse/%.skel.h: build/%.skel.h
 	$(Q)mkdir -p $(@D)
-	$(Q)sed 's/"\\$$/"";/; /^\\[x0]/d' $< >$@
+	$(Q)$(no-data) $< >$@
 
-lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/nat64_btf.skel.h build/sparse/user/kernel.skel.h build/sparse/user/run.skel.h build/sparse/flood.skel.h
+lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.skel.h build/sparse/user/run.skel.h build/sparse/flood.skel.h
 	@tests/deps lint
 	$(Q)clang-format --dry-run -Werror --ferror-limit=1 $(c_files)
 	@echo 'clang-format: ok'

@@ -2,21 +2,68 @@
 /* object.c - the compiled BPF programs, of which there are two forms
  *
  * A file of its own for each, since libbpf loads no part of one whose other parts name what the kernel does not have.
- * Both are made of the same source, with the same programs, maps and data: one skeleton fits both. */
+ * Both are made of the same source, with the same programs, maps and data: one skeleton fits both. It comes without
+ * them; they are compressed, to a third, as the program is for routers with little storage. */
 #include <errno.h>
 #include <stdlib.h>
+#include <zlib.h>
 
 #include "object.h"
-#include "nat64_btf.skel.h"
+
+#define GZIP (MAX_WBITS + 16) /* zlib's word for the format */
+
+static const unsigned char PLAIN[] = {
+#include "nat64.gz.h"
+};
+static const unsigned char BTF[] = {
+#include "nat64_btf.gz.h"
+};
+
+/* Both, as far as they were asked for; they stay until the process ends. */
+static struct form {
+	const unsigned char *gz;
+	size_t gz_size;
+	unsigned char *elf;
+	size_t elf_size;
+} forms[] = { { .gz = PLAIN, .gz_size = sizeof(PLAIN) }, { .gz = BTF, .gz_size = sizeof(BTF) } };
+
+static int inflate_form(struct form *f)
+{
+	const unsigned char *size = f->gz + f->gz_size - 4; /* how long the contents are, little-endian (RFC 1952) */
+	z_stream z = { .next_in = (unsigned char *)f->gz, .avail_in = f->gz_size };
+	unsigned char *elf;
+	int err;
+
+	if (f->elf)
+		return 0;
+	f->elf_size = size[0] | size[1] << 8 | size[2] << 16 | (size_t)size[3] << 24;
+	elf = malloc(f->elf_size);
+	if (!elf || inflateInit2(&z, GZIP) != Z_OK) {
+		free(elf);
+		return -ENOMEM;
+	}
+	z.next_out = elf;
+	z.avail_out = f->elf_size;
+	err = inflate(&z, Z_FINISH) == Z_STREAM_END ? 0 : -EINVAL; /* of a damaged file */
+	inflateEnd(&z);
+	if (err)
+		free(elf);
+	else
+		f->elf = elf;
+	return err;
+}
 
 struct nat64_bpf *object_open(bool btf)
 {
 	struct nat64_bpf *skel = calloc(1, sizeof(*skel));
 	int err = skel ? nat64_bpf__create_skeleton(skel) : -ENOMEM;
 
-	if (!err && btf)
-		skel->skeleton->data = (void *)nat64_btf_bpf__elf_bytes(&skel->skeleton->data_sz);
-	err = err ? err : bpf_object__open_skeleton(skel->skeleton, NULL);
+	err = err ? err : inflate_form(&forms[btf]);
+	if (!err) {
+		skel->skeleton->data = forms[btf].elf;
+		skel->skeleton->data_sz = forms[btf].elf_size;
+		err = bpf_object__open_skeleton(skel->skeleton, NULL);
+	}
 	if (!err)
 		return skel;
 	nat64_bpf__destroy(skel);
@@ -26,7 +73,5 @@ struct nat64_bpf *object_open(bool btf)
 
 bool object_is_btf(const struct nat64_bpf *skel)
 {
-	size_t size;
-
-	return skel->skeleton->data == nat64_btf_bpf__elf_bytes(&size);
+	return skel->skeleton->data == forms[true].elf;
 }
