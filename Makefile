@@ -181,7 +181,7 @@ demo:
 # The system's python3, where the packages of tests/deps are, whatever else is first in PATH. Several files at a time:
 # the tests have network namespaces of their own, and wait more than they work.
 test:
-	@tests/deps build demo test
+	@tests/deps build demo test recipes
 	@$(build-as-root)
 	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 -m pytest -p no:cacheprovider -n 4 --dist loadfile \
 		tests $(ARGS)
@@ -220,7 +220,7 @@ test-kernels: all build/verifier
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up debian/nat64.postinst debian/nat64.prerm \
+scripts	:= tests/deps tests/demo tests/image tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up debian/nat64.postinst debian/nat64.prerm \
 	debian/nat64.postrm debian/tests/demo
 
 # sparse does not take strings as long as the BPF object is.
