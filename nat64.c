@@ -16,6 +16,7 @@
 #include "user/options.h"
 #include "user/setup.h"
 #include "user/status.h"
+#include "user/survey.h"
 #include "user/translator.h"
 
 #define EXIT_USAGE 2
@@ -65,7 +66,8 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "monitor", NULL, "follow who gets, keeps and loses addresses", .action = ACTION_MONITOR },
 	{ 0, "trace", "[FILTER]", "follow packets: what becomes of each, and why", parse_filter, FIELD(filter),
 	  .action = ACTION_TRACE },
-	{ 0, "json", NULL, "print any of these four as JSON", NULL, FIELD(json) },
+	{ 0, "check", NULL, "can it run here, with the options given?", .action = ACTION_CHECK },
+	{ 0, "json", NULL, "print any of these five as JSON", NULL, FIELD(json) },
 	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
 	{ 0, "save", "FILE", "write the mappings to a file", parse_path, TEXT(save), .action = ACTION_SAVE },
 	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
@@ -93,6 +95,7 @@ static void help(void)
 	     "       nat64 [-i IF] --mappings [--json]\n"
 	     "       nat64 [-i IF] --monitor [--json]             watch it\n"
 	     "       nat64 [-i IF] --trace [FILTER] [--json]\n"
+	     "       nat64 --check [-i IF...] [OPTION]... [--json]\n"
 	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
 	     "       nat64 -i IF --save FILE|--restore FILE\n"
 	     "\n"
@@ -150,6 +153,8 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 	case ACTION_MONITOR:
 	case ACTION_TRACE:
 		return follow(nl, link, o);
+	case ACTION_CHECK:
+		return survey_show(nl, link, NULL, 0, o);
 	}
 	return -EINVAL;
 }
@@ -258,7 +263,8 @@ static int find_device(struct nl *nl, const struct options *o, struct places *p)
 	return EXIT_SUCCESS;
 }
 
-/* Loads a translator with a device of its own, and takes the device away again if that fails. Returns the exit status. */
+/* Loads a translator with a device of its own, and takes the device away again if that fails; or looks whether it could be.
+ * Returns the exit status. */
 static int load(struct nl *nl, const struct options *o)
 {
 	struct places p = { 0 };
@@ -267,7 +273,9 @@ static int load(struct nl *nl, const struct options *o)
 	hold_signals();
 	if (ret == EXIT_SUCCESS)
 		ret = find_device(nl, o, &p);
-	if (ret == EXIT_SUCCESS && setup_load(nl, &p.device, p.ports, p.n_ports, o)) {
+	if (ret == EXIT_SUCCESS && o->action == ACTION_CHECK)
+		ret = survey_show(nl, &p.device, p.ports, p.n_ports, o) ? EXIT_FAILURE : EXIT_SUCCESS;
+	else if (ret == EXIT_SUCCESS && setup_load(nl, &p.device, p.ports, p.n_ports, o)) {
 		ret = EXIT_FAILURE;
 		if (p.make && !o->dry_run && device_del(nl, &p.device))
 			msg_warn("cannot undo: device %s", p.device.name);
@@ -282,6 +290,7 @@ static int load(struct nl *nl, const struct options *o)
 static int run(struct nl *nl, const struct options *o)
 {
 	const char *name = *o->interface.s || !o->n_ports ? o->interface.s : o->ports[0].s;
+	bool for_setup = o->action == ACTION_LOAD || o->action == ACTION_CHECK;
 	struct link link;
 	int err, ret;
 
@@ -290,7 +299,7 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(err, "cannot talk to the kernel: %s", strerror(-err)), EXIT_FAILURE;
 	if (options_for_all(o->action) && !*name)
 		return act(nl, NULL, o) ? EXIT_FAILURE : EXIT_SUCCESS;
-	if (o->action == ACTION_LOAD && (*o->device || o->n_ports))
+	if (for_setup && (*o->device || o->n_ports))
 		return load(nl, o);
 	err = link_find(nl, name, &link);
 	for (size_t i = 1; err == -ENODEV && !*o->device && i < o->n_ports; i++)
@@ -301,9 +310,9 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(err, "-i %s: no such interface", name), EXIT_USAGE;
 	if (err)
 		return msg_fail(err, "-i %s: %s", name, nl_error(nl, err)), EXIT_FAILURE;
-	if (o->action == ACTION_LOAD && check_port(&link, name))
+	if (for_setup && check_port(&link, name))
 		return EXIT_USAGE;
-	if (o->action == ACTION_LOAD && o->fast && (link.l3 || link.own))
+	if (for_setup && o->fast && (link.l3 || link.own))
 		return msg_fail(-EINVAL, "--fast: not on -i %s, which is %s", name,
 				link.own ? "nat64's own device" : "no Ethernet interface"),
 		       EXIT_USAGE;

@@ -227,7 +227,7 @@ class Host:
         if rc:
             assert changes(before, after) == '', f'failed, but changed the machine: {what}'
             assert re.fullmatch(r'nat64: [^\n]+\n', done.stderr), f'not one line of complaint: {what}'
-            assert done.stdout == '' or '--status' in argv, what       # which tells of what does not work
+            assert done.stdout == '' or {'--status', '--check'} & set(argv), what       # which tell of what does not work
         done.before, done.after = before, after
         return done
 

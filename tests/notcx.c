@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -27,7 +28,7 @@ int uname(struct utsname *uts)
 	int err = real(uts);
 
 	if (!err)
-		strcpy(uts->release, "6.5.0");
+		strcpy(uts->release, getenv("NOTCX_RELEASE") ? getenv("NOTCX_RELEASE") : "6.5.0");
 	return err;
 }
 

@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -59,6 +60,19 @@ int check_capabilities(enum task task, struct reason *why)
 			  : task == TASK_LOOK ? " (to look into what is loaded)"
 					      : "")
 		 : 0;
+}
+
+bool check_may_ever(enum task task)
+{
+	bool admin = prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) == 1;
+
+	for (size_t i = 0; i < sizeof(CAPABILITIES) / sizeof(*CAPABILITIES); i++) {
+		const struct capability *cap = &CAPABILITIES[i];
+
+		if (cap->tasks & 1 << task && prctl(PR_CAPBSET_READ, cap->bit) != 1 && !(cap->or_admin && admin))
+			return false;
+	}
+	return true;
 }
 
 /* What a dump is looked through for, and the first conflict found */

@@ -3,6 +3,8 @@
 #ifndef NAT64_CHECK_H
 #define NAT64_CHECK_H
 
+#include <stdbool.h>
+
 #include "link.h"
 #include "netlink.h"
 #include "options.h"
@@ -17,6 +19,9 @@ enum task {
 
 /* Has this process the capabilities for the task? 0, or -EPERM with the missing ones named. */
 int check_capabilities(enum task task, struct reason *why);
+
+/* Could a process here ever have them? Not inside a container that is to do without. */
+bool check_may_ever(enum task task);
 
 /* Do addresses of this machine, or IPv6 routes of the interface, stand in the way of what the options want? IPv4 routes
  * are routes_find()'s. 0, or a negative errno with the conflict named. */

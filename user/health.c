@@ -81,10 +81,11 @@ out:
 
 void health_forwarding(struct nl *nl, const struct link *link, struct problems *p)
 {
-	struct sysctl_name dotted = sysctl_name(link->name);
+	const char *conf4 = link->index ? link->name : "default"; /* of a device that is yet to be made */
 	const char *conf6 = link->own ? "all" : link->name;
+	struct sysctl_name dotted = sysctl_name(conf4);
 
-	if (!is_forwarding_off("ipv4", link->name))
+	if (!is_forwarding_off("ipv4", conf4))
 		forwarding_of_others(nl, link, p);
 	else if (!sysctl_read("net/ipv4", NULL, "ip_forward"))
 		problem(p, "IPv4 forwarding is off (sysctl net.ipv4.ip_forward=1)");

@@ -2,8 +2,11 @@
 /* kernel.c - what programs that cannot look into the kernel's structures must be told of it when they are loaded */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "kernel.h"
@@ -45,4 +48,41 @@ bool kernel_bridge_nf(struct nl *nl, const struct link *link)
 	}
 	free(links);
 	return bridge;
+}
+
+bool kernel_is_before(unsigned int major, unsigned int minor)
+{
+	unsigned int this_major, this_minor;
+	struct utsname uts;
+
+	return !uname(&uts) && sscanf(uts.release, "%u.%u", &this_major, &this_minor) == 2 &&
+	       (this_major < major || (this_major == major && this_minor < minor));
+}
+
+/* The list of what is no module is a line for each: kernel/net/netfilter/nf_tables.ko */
+static bool is_built_in(const char *module)
+{
+	char path[PATH_MAX], line[PATH_MAX], end[64];
+	struct utsname uts;
+	bool found = false;
+	FILE *file;
+
+	if (uname(&uts))
+		return false;
+	snprintf(path, sizeof(path), "/lib/modules/%s/modules.builtin", uts.release);
+	snprintf(end, sizeof(end), "/%s.ko\n", module);
+	file = fopen(path, "re");
+	while (file && !found && fgets(line, sizeof(line), file))
+		found = strlen(line) >= strlen(end) && !strcmp(line + strlen(line) - strlen(end), end);
+	if (file)
+		fclose(file);
+	return found;
+}
+
+bool kernel_has(const char *module)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/module/%s", module);
+	return access("/proc/modules", F_OK) || !access(path, F_OK) || is_built_in(module);
 }

@@ -15,4 +15,10 @@ void kernel_policies(struct nat64_config *cfg);
 /* Do packets come to the interface by a bridge, itself or below it, while br_netfilter is there? */
 bool kernel_bridge_nf(struct nl *nl, const struct link *link);
 
+/* Is it a version before that of Linux? False if it does not say. */
+bool kernel_is_before(unsigned int major, unsigned int minor);
+
+/* Is a part of the kernel there that may be a module, and not loaded? To ask such a one for something would load it. */
+bool kernel_has(const char *module);
+
 #endif

@@ -6,17 +6,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 
 #include <linux/if_arp.h>
 #include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 
 #include "array.h"
+#include "kernel.h"
 #include "link.h"
 #include "sysctl.h"
 
-#define MIN_IPV6_MTU 1280
+#define MIN_IPV6_MTU	  1280
+#define GRO_IPV4_MAX_SIZE 64 /* IFLA_GRO_IPV4_MAX_SIZE, Linux 6.3 */
 
 /* Interfaces on whose frames the IP header comes first. Others that are not Ethernet (InfiniBand, IEEE 802.15.4, …)
  * have headers that the translator does not know. */
@@ -61,9 +62,24 @@ static int linkinfo_attr(const struct nlattr *attr, void *data)
 	return MNL_CB_OK;
 }
 
+static int xdp_attr(const struct nlattr *attr, void *data)
+{
+	struct link *link = data;
+
+	if (mnl_attr_get_type(attr) == IFLA_XDP_ATTACHED && !mnl_attr_validate(attr, MNL_TYPE_U8))
+		link->xdp = mnl_attr_get_u8(attr);
+	return MNL_CB_OK;
+}
+
 static int link_attr(const struct nlattr *attr, void *data)
 {
 	struct link *link = data;
+
+	if (mnl_attr_get_type(attr) == IFLA_XDP)
+		mnl_attr_parse_nested(attr, xdp_attr, link);
+	if ((mnl_attr_get_type(attr) == IFLA_GRO_MAX_SIZE || mnl_attr_get_type(attr) == GRO_IPV4_MAX_SIZE) &&
+	    !mnl_attr_validate(attr, MNL_TYPE_U32) && mnl_attr_get_u32(attr) > link->gro_max)
+		link->gro_max = mnl_attr_get_u32(attr);
 
 	if (mnl_attr_get_type(attr) == IFLA_MTU && !mnl_attr_validate(attr, MNL_TYPE_U32))
 		link->mtu = mnl_attr_get_u32(attr);
@@ -222,11 +238,7 @@ static int port_check(const struct link *link, struct reason *why)
 /* What comes by ip6gre has the outer headers before it there, and a redirect leaves them (see is_ours_framed). */
 static bool is_framed_ip6gre(const struct link *link)
 {
-	unsigned int major, minor;
-	struct utsname uts;
-
-	return !strcmp(link->kind, "ip6gre") && !uname(&uts) && sscanf(uts.release, "%u.%u", &major, &minor) == 2 &&
-	       (major < 5 || (major == 5 && minor < 14));
+	return !strcmp(link->kind, "ip6gre") && kernel_is_before(5, 14);
 }
 
 /* Kinds of interfaces whose frames are like others', and behind which no IPv6 hosts can be */

@@ -23,6 +23,8 @@ struct link {
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 	bool own;		/* made by nat64 (device.h) */
+	bool xdp;		/* has an XDP program */
+	__u32 gro_max;		/* bytes of the super-packets that it makes of what comes in; 0: not known */
 };
 
 /* A device of our own is known by its alias. What it translates may be as long as IP packets get: other interfaces and their

@@ -13,7 +13,7 @@
 #include "load.h"
 #include "object.h"
 
-#define BTF "/sys/kernel/btf/vmlinux"
+#define ENOTSUPP 524 /* the kernel's own, which no header has */
 
 /* What the programs need that a kernel may lack, with the oldest kernel that has it */
 static const struct helper {
@@ -211,6 +211,11 @@ static int explain(int err, const struct options *o, struct reason *why)
 	uname(&uts);
 	if (err == -ENOSYS)
 		return reason(why, err, "this kernel (%s) has no BPF (CONFIG_BPF_SYSCALL)", uts.release);
+	if (err == -ENOTSUPP)
+		return reason(why, err,
+			      "this kernel (%s) runs no BPF programs but those that it can compile, and not "
+			      "these (CONFIG_BPF_JIT_ALWAYS_ON)",
+			      uts.release);
 	if (err == -ENOMEM || err == -E2BIG)
 		return reason(why, err, "not enough memory for %u mappings", options_pool_size(o));
 	if (!libbpf_probe_bpf_prog_type(BPF_PROG_TYPE_SCHED_CLS, NULL) && err != -EPERM)
@@ -295,6 +300,33 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	err = err ? err : fill_allowed(skel, o);
 	err = err ? err : fill_statics(skel, o);
 	return err ? reason(why, err, "cannot fill in the maps: %s", strerror(-err)) : 0;
+}
+
+static bool is_jited(const struct bpf_program *prog)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(bpf_program__fd(prog), &info, &len) && info.jited_prog_len;
+}
+
+int programs_try(const struct options *o, struct trial *t, struct reason *why)
+{
+	struct nat64_bpf *programs;
+	struct nat64_config cfg;
+	enum inherit inherit;
+	int err;
+
+	options_config(o, &cfg);
+	cfg.cut_mtu = cfg.mtu = cfg.lowest_ipv6_mtu;
+	*t = (struct trial){ 0 };
+	err = programs_load(o, &cfg, &LOADED_NONE, &programs, &inherit, why);
+	if (!err) {
+		t->btf = object_is_btf(programs);
+		t->jited = is_jited(programs->progs.nat64_6to4);
+	}
+	programs_close(programs);
+	return err;
 }
 
 /* All maps but .rodata, which has the configuration */

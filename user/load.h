@@ -7,6 +7,8 @@
 #include "options.h"
 #include "ports.h"
 
+#define BTF "/sys/kernel/btf/vmlinux" /* of this kernel */
+
 struct nat64_bpf;
 
 /* What becomes of the mappings of the translator that is replaced */
@@ -22,6 +24,15 @@ enum inherit {
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why);
 void programs_close(struct nat64_bpf *programs);
+
+/* What the kernel makes of programs with these options */
+struct trial {
+	bool btf;   /* it takes the form that is faster (object.h) */
+	bool jited; /* it compiles them; else it interprets them */
+};
+
+/* Loads them and forgets them. 0, or a negative errno with *why. */
+int programs_try(const struct options *o, struct trial *t, struct reason *why);
 
 /* Loads the programs of another port over the same maps. 0, or a negative errno with *why. programs_close() in either
  * case. */

@@ -7,11 +7,28 @@
 
 bool msg_verbose;
 
-static void line(FILE *to, const char *prefix, const char *fmt, va_list args)
+static void (*catcher)(bool failed, const char *text, void *data);
+static void *catcher_data;
+
+void msg_catch(void (*to)(bool failed, const char *text, void *data), void *data)
 {
-	fputs(prefix, to);
-	vfprintf(to, fmt, args);
-	fputc('\n', to);
+	catcher = to;
+	catcher_data = data;
+}
+
+/* One line on stderr, or to who catches it. */
+static void line(bool failed, const char *prefix, const char *fmt, va_list args)
+{
+	char text[512];
+
+	if (catcher) {
+		vsnprintf(text, sizeof(text), fmt, args);
+		catcher(failed, text, catcher_data);
+		return;
+	}
+	fputs(prefix, stderr);
+	vfprintf(stderr, fmt, args);
+	fputc('\n', stderr);
 }
 
 int reason(struct reason *why, int err, const char *fmt, ...)
@@ -29,7 +46,7 @@ int msg_fail(int err, const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	line(stderr, "nat64: ", fmt, args);
+	line(true, "nat64: ", fmt, args);
 	va_end(args);
 	return err;
 }
@@ -39,7 +56,7 @@ void msg_warn(const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	line(stderr, "nat64: warning: ", fmt, args);
+	line(false, "nat64: warning: ", fmt, args);
 	va_end(args);
 }
 
@@ -48,7 +65,7 @@ void msg_note(const char *fmt, ...)
 	va_list args;
 
 	va_start(args, fmt);
-	line(stderr, "nat64: ", fmt, args);
+	line(false, "nat64: ", fmt, args);
 	va_end(args);
 }
 
@@ -56,9 +73,10 @@ void msg_info(const char *fmt, ...)
 {
 	va_list args;
 
-	if (!msg_verbose)
+	if (!msg_verbose || catcher)
 		return;
 	va_start(args, fmt);
-	line(stdout, "", fmt, args);
+	vprintf(fmt, args);
 	va_end(args);
+	putchar('\n');
 }

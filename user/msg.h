@@ -25,6 +25,9 @@ void msg_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* One line on stderr after "nat64: ": not an error, but nobody would forgive us for not saying it. */
 void msg_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* From now on, warnings, notes and failures go there instead of to stderr, and what -v would say nowhere; NULL: no more. */
+void msg_catch(void (*to)(bool failed, const char *text, void *data), void *data);
+
 /* One line on stdout, with -v only. */
 void msg_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

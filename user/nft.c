@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* nft.c - looks for rules of nftables that change sources */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nf_tables_compat.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernel.h"
 #include "netlink.h"
 #include "nft.h"
 
@@ -172,6 +174,8 @@ bool nft_changes_source(const struct prefix4 *from, struct nft_rule *rule)
 	struct nl nl;
 	int err;
 
+	if (!kernel_has("nf_tables"))
+		return false;
 	err = nl_open(&nl, NETLINK_NETFILTER);
 	if (!err) {
 		nl_request(&nl, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETRULE, NLM_F_DUMP, sizeof(*head), &head);
@@ -181,4 +185,54 @@ bool nft_changes_source(const struct prefix4 *from, struct nft_rule *rule)
 	}
 	nl_close(&nl);
 	return !err && s.found;
+}
+
+static int flowtable_attr(const struct nlattr *attr, void *data)
+{
+	struct nft_flowtables *f = data;
+
+	switch (mnl_attr_get_type(attr)) {
+	case NFTA_FLOWTABLE_TABLE:
+		snprintf(f->table, sizeof(f->table), "%s", mnl_attr_get_str(attr));
+		break;
+	case NFTA_FLOWTABLE_NAME:
+		snprintf(f->name, sizeof(f->name), "%s", mnl_attr_get_str(attr));
+		break;
+	case NFTA_FLOWTABLE_FLAGS:
+		f->hardware = number(attr) & NFT_FLOWTABLE_HW_OFFLOAD;
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+static void flowtable_answer(const struct nlmsghdr *msg, void *data)
+{
+	struct nft_flowtables seen = { .n = 0 }, *f = data;
+
+	mnl_attr_parse(msg, sizeof(struct nfgenmsg), flowtable_attr, &seen);
+	seen.n = f->n + 1;
+	if (f->hardware)
+		f->n = seen.n;
+	else
+		*f = seen;
+}
+
+int nft_flowtables(struct nft_flowtables *f)
+{
+	struct nfgenmsg *head;
+	struct nl nl;
+	int err;
+
+	*f = (struct nft_flowtables){ .n = 0 };
+	if (!kernel_has("nf_tables"))
+		return 0;
+	err = nl_open(&nl, NETLINK_NETFILTER);
+	if (!err) {
+		nl_request(&nl, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETFLOWTABLE, NLM_F_DUMP, sizeof(*head), &head);
+		head->nfgen_family = NFPROTO_UNSPEC;
+		head->version = NFNETLINK_V0;
+		err = nl_talk(&nl, flowtable_answer, f, sizeof(*f));
+	}
+	nl_close(&nl);
+	return err == -EINVAL || err == -EOPNOTSUPP ? 0 : err; /* the kernel has no nf_tables */
 }

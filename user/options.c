@@ -137,7 +137,13 @@ static int statics_check(struct options *o)
 bool options_for_all(enum action action)
 {
 	return action == ACTION_STATUS || action == ACTION_MAPPINGS || action == ACTION_MONITOR ||
-	       action == ACTION_TRACE;
+	       action == ACTION_TRACE || action == ACTION_CHECK;
+}
+
+/* Is it about a set-up: to load it, or to see what would become of it? */
+static bool is_for_setup(const struct options *o)
+{
+	return o->action == ACTION_LOAD || o->action == ACTION_CHECK;
 }
 
 /* Is an option needed for what is to be done? */
@@ -156,7 +162,7 @@ static bool is_needed(const struct option_spec *spec, const struct options *o)
 static int combination_check(const struct options *o)
 {
 	if (o->json && !options_for_all(o->action))
-		return msg_fail(-EINVAL, "--json: only with --status, --mappings, --monitor or --trace");
+		return msg_fail(-EINVAL, "--json: only with --status, --mappings, --monitor, --trace or --check");
 	if (o->metrics && o->action != ACTION_STATUS)
 		return msg_fail(-EINVAL, "--metrics: only with --status");
 	if (o->metrics && o->json)
@@ -164,9 +170,9 @@ static int combination_check(const struct options *o)
 	if (o->dry_run && o->action != ACTION_LOAD)
 		return msg_fail(-EINVAL, "--dry-run: only to load");
 	/* A file names all that one translator has. */
-	if (o->action != ACTION_LOAD && !o->config && *o->device && o->n_ports)
+	if (!is_for_setup(o) && !o->config && *o->device && o->n_ports)
 		return msg_fail(-EINVAL, "--device %s: not together with -i, except to load", o->device);
-	if (o->action != ACTION_LOAD && !o->config && o->n_ports > 1)
+	if (!is_for_setup(o) && !o->config && o->n_ports > 1)
 		return msg_fail(-EINVAL, "-i %s: given twice, with different values, and this is not to load",
 				o->ports[1].s);
 	if (*o->device && !o->n_ports && o->fast)
@@ -215,8 +221,9 @@ static int options_check(const struct option_spec *table, const enum given *give
 	err = restore_check(o);
 	if (err)
 		return err;
-	if (o->action != ACTION_LOAD)
+	if (!is_for_setup(o))
 		return 0;
+	o->dry_run |= o->action == ACTION_CHECK;
 	if (o->reuse_idle > o->timeout)
 		return msg_fail(-EINVAL, "--reuse-idle %u: must not be more than the time-out (-t %u)", o->reuse_idle,
 				o->timeout);

@@ -42,6 +42,7 @@ enum action {
 	ACTION_RESTORE,
 	ACTION_MONITOR,
 	ACTION_TRACE,
+	ACTION_CHECK,
 };
 
 /* The name of an interface: alternative names are longer than IFNAMSIZ (ALTIFNAMSIZ). */

@@ -230,28 +230,47 @@ static int find_part_routes(struct setup *s, struct reason *why)
 	return err;
 }
 
+/* Can the interfaces carry it? */
+static int check_links(const struct setup *s, struct reason *why)
+{
+	struct reason said = { "" };
+
+	if (link_check(s->link, &said))
+		return reason(why, -EINVAL, "%s: %s", s->link->name, said.text);
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (link_check_port(&s->parts[i].link, &said))
+			return reason(why, -EINVAL, "%s: %s", s->parts[i].link.name, said.text);
+	return 0;
+}
+
+/* Do addresses and routes stand in its way? */
+static int check_network(struct setup *s, struct reason *why)
+{
+	int err = check_addresses(s->nl, s->link, s->o, why);
+
+	err = err ? err : find_part_routes(s, why);
+	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, why);
+	s->wanted.kin = s->kin;
+	s->wanted.n_kin = s->n_parts;
+	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, why);
+	return err ? err : routes_choose_hop(s->link, &s->routes, &s->wanted, why);
+}
+
 /* Everything that can be known to fail before anything is changed. */
 static int check(struct setup *s)
 {
 	struct reason why = { "" };
 	int err;
 
-	if (link_check(s->link, &why) || check_capabilities(TASK_LOAD, &why))
-		return msg_fail(-EINVAL, "%s: %s", s->link->name, why.text);
-	for (size_t i = 0; i < s->n_parts; i++)
-		if (link_check_port(&s->parts[i].link, &why))
-			return msg_fail(-EINVAL, "%s: %s", s->parts[i].link.name, why.text);
+	if (check_links(s, &why))
+		return msg_fail(-EINVAL, "%s", why.text);
+	if (check_capabilities(TASK_LOAD, &why))
+		return msg_fail(-EPERM, "%s: %s", s->link->name, why.text);
 	err = find_attachments(s);
 	err = err ? err : find_fast(s);
 	if (err)
 		return err;
-	err = check_addresses(s->nl, s->link, s->o, &why);
-	err = err ? err : find_part_routes(s, &why);
-	err = err ? err : routes_wanted(s->nl, s->link, s->o, &s->wanted, &why);
-	s->wanted.kin = s->kin;
-	s->wanted.n_kin = s->n_parts;
-	err = err ? err : routes_find(s->nl, s->link, &s->wanted, &s->routes, &why);
-	err = err ? err : routes_choose_hop(s->link, &s->routes, &s->wanted, &why);
+	err = check_network(s, &why);
 	if (!err) {
 		s->route_set = calloc(s->wanted.n, sizeof(*s->route_set));
 		err = s->route_set ? 0 : reason(&why, -ENOMEM, "%s", strerror(ENOMEM));
@@ -1000,6 +1019,23 @@ tell:
 			hints_port(nl, &s.parts[i].link, o);
 	tell(&s);
 out:
+	release(&s);
+	return err;
+}
+
+int setup_look(struct nl *nl, const struct link *link, const struct link *ports, size_t n_ports,
+	       const struct options *o)
+{
+	struct setup s = { .nl = nl, .link = link, .o = o, .attachment = ATTACHMENT_NONE, .loaded = LOADED_NONE };
+	struct reason why = { "" };
+	int err = init(&s, ports, n_ports);
+
+	if (!err) {
+		err = check_links(&s, &why);
+		err = err ? err : check_network(&s, &why);
+		if (err)
+			msg_fail(err, "%s", why.text);
+	}
 	release(&s);
 	return err;
 }

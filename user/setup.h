@@ -14,6 +14,11 @@
 int setup_load(struct nl *nl, const struct link *link, const struct link *ports, size_t n_ports,
 	       const struct options *o);
 
+/* The part of its checks that takes no privileges: the interfaces, addresses and routes. 0, or a negative errno after having said
+ * what is in the way. */
+int setup_look(struct nl *nl, const struct link *link, const struct link *ports, size_t n_ports,
+	       const struct options *o);
+
 /* Takes away all that nat64 made for the translator of the interface, and nothing else. 0, or a negative errno after having said why;
  * -ENOENT: there was nothing. */
 int setup_unload(struct nl *nl, const struct link *link);

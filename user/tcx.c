@@ -4,10 +4,10 @@
 #include <errno.h>
 #include <linux/bpf.h>
 #include <sys/syscall.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "check.h"
+#include "kernel.h"
 #include "tcx.h"
 
 /* The parts of union bpf_attr that are used here, by the same names. The kernel takes any size whose unknown end is
@@ -45,12 +45,9 @@ static int bpf(enum bpf_cmd cmd, void *attr, size_t size)
  * CAP_NET_ADMIN before it looks at which hook was meant. */
 static bool is_before_tcx(void)
 {
-	unsigned int major, minor;
 	struct reason why = { 0 };
-	struct utsname uts;
 
-	return !check_capabilities(TASK_LOOK, &why) && !uname(&uts) &&
-	       sscanf(uts.release, "%u.%u", &major, &minor) == 2 && (major < 6 || (major == 6 && minor < 6));
+	return !check_capabilities(TASK_LOOK, &why) && kernel_is_before(6, 6);
 }
 
 int tcx_query(unsigned int ifindex, enum tcx_hook hook, struct tcx_row *row)
