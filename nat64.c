@@ -64,6 +64,8 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "status", NULL, "what is loaded and what it has done", .action = ACTION_STATUS },
 	{ 0, "mappings", NULL, "list the mappings", .action = ACTION_MAPPINGS },
 	{ 0, "monitor", NULL, "follow who gets, keeps and loses addresses", .action = ACTION_MONITOR },
+	{ 0, "snapshot", NULL, "with --monitor --json: all mappings, then changes", NULL, FIELD(snapshot) },
+	{ 0, "refresh", "SECONDS", "and who is not idle, so often (default 60)", parse_timeout, FIELD(refresh) },
 	{ 0, "trace", "[FILTER]", "follow packets: what becomes of each, and why", parse_filter, FIELD(filter),
 	  .action = ACTION_TRACE },
 	{ 0, "check", NULL, "can it run here, with the options given?", .action = ACTION_CHECK },
@@ -84,6 +86,7 @@ static const struct options DEFAULTS = {
 	.timeout = 7440,
 	.lowest_ipv6_mtu = 1280,
 	.icmp_rate = 100,
+	.refresh = 60,
 };
 
 static void help(void)

@@ -321,7 +321,7 @@ enum nat64_ring {
 };
 
 #define NAT64_LISTENERS	 4	      /* of each kind at a time */
-#define NAT64_RING_BYTES (256 * 1024) /* of each listener */
+#define NAT64_RING_BYTES (256 * 1024) /* of each listener, but one that may not lose anything has more */
 
 struct nat64_ear {
 	__u64 until; /* when the last of the leases runs out, or later: CLOCK_BOOTTIME, nanoseconds */

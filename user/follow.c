@@ -20,6 +20,7 @@
 #include "listen.h"
 #include "monitor.h"
 #include "out.h"
+#include "stream.h"
 #include "table.h"
 #include "trace.h"
 #include "translator.h"
@@ -28,8 +29,9 @@
 #define ENOUGH	    (64 << 10) /* bytes that wait to be written: no more records are taken */
 #define WRITE_MAX   4096       /* bytes that a pipe with room for something has room for (PIPE_BUF) */
 #define FIXED_POLLS 2
-#define LOOK	    NS_PER_SEC /* for translators that have come */
-#define ANSWER	    2	       /* seconds, after which it is said that none has come */
+#define LOOK	    NS_PER_SEC		    /* for translators that have come */
+#define ANSWER	    2			    /* seconds, after which it is said that none has come */
+#define STREAM_RING (16 * NAT64_RING_BYTES) /* a second of 50,000 events */
 
 /* The bytes that a record takes in a ring, with its header; and the least that is in use when a record finds no room. */
 #define RECORD_BYTES(size) (((size) + 8 + 7) & ~7UL)
@@ -44,12 +46,13 @@ struct followed {
 	struct translator t; /* of t.link, which is &link */
 	__u32 listen_id;     /* of its map "listen", which stays the same over reconfigurations */
 	struct listener listener;
-	__u64 told;	     /* mappings created before have been printed from the table */
-	struct flows *flows; /* of a trace; NULL: no memory for them */
-	bool open;	     /* false: it has gone, or cannot be followed */
-	size_t taken;	     /* bytes of the ring, ever */
-	__u64 lost;	     /* records that were lost, which has not been printed yet */
-	size_t lost_after;   /* to be printed when .taken is this: behind what was in the ring then */
+	__u64 told;	      /* mappings created before have been printed from the table */
+	struct flows *flows;  /* of a trace; NULL: no memory for them */
+	bool open;	      /* false: it has gone, or cannot be followed */
+	size_t taken;	      /* bytes of the ring, ever */
+	__u64 lost;	      /* records that were lost, which has not been printed yet */
+	size_t lost_after;    /* to be printed when .taken is this: behind what was in the ring then */
+	struct stream stream; /* with --snapshot */
 };
 
 struct follow {
@@ -88,6 +91,12 @@ static void tell_lost(struct followed *d)
 	d->lost = 0;
 }
 
+/* What the callback of a ring returns: if not 0, that ends ring_buffer__consume(), after this record. */
+static int enough(const struct follow *f)
+{
+	return f->size >= ENOUGH ? -ENOBUFS : 0;
+}
+
 static int take_record(void *data, void *record, size_t size)
 {
 	struct followed *d = data;
@@ -102,6 +111,11 @@ static int take_record(void *data, void *record, size_t size)
 	/* Both begin with the time. */
 	if (*(const __u64 *)record < d->listener.since)
 		return 0;
+	if (f->o->snapshot) {
+		stream_event(&d->stream, e, size > sizeof(*e) ? (const char *)(e + 1) : "");
+		fflush(f->mem);
+		return enough(f);
+	}
 	if (f->ring == NAT64_EVENTS && e->kind == NAT64_EVENT_CREATED && e->time < d->told)
 		return 0;
 	if (f->ring == NAT64_PACKETS) {
@@ -118,8 +132,7 @@ static int take_record(void *data, void *record, size_t size)
 	else
 		monitor_print(&out, d->link.name, e, size > sizeof(*e) ? (const char *)(e + 1) : "");
 	out_end(&out);
-	/* what the callback returns ends ring_buffer__consume(), after this record */
-	return f->size >= ENOUGH ? -ENOBUFS : 0;
+	return enough(f);
 }
 
 /* Takes records until there are none, or ENOUGH waits to be written. Returns whether there are none. */
@@ -128,6 +141,11 @@ static bool take_records(struct followed *d)
 	__u64 lost = listener_lost(&d->listener);
 	bool all;
 
+	if (lost && d->follow->o->snapshot) {
+		stream_lost(&d->stream, lost);
+		fflush(d->follow->mem);
+		lost = 0;
+	}
 	if (lost && !d->lost)
 		d->lost_after = d->taken + RING_FULL;
 	if (lost && d->flows)
@@ -171,6 +189,7 @@ static void followed_close(struct followed *d)
 	d->open = false;
 	free(d->flows);
 	d->flows = NULL;
+	stream_free(&d->stream);
 	translator_close(&d->t);
 }
 
@@ -196,7 +215,8 @@ static int listener_start(struct followed *d)
 {
 	struct follow *f = d->follow;
 	const char *what = f->ring == NAT64_EVENTS ? "--monitor" : "--trace";
-	int err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter.coarse, take_record, d);
+	__u32 bytes = f->o->snapshot ? STREAM_RING : NAT64_RING_BYTES;
+	int err = listener_open(&d->listener, &d->t.maps, f->ring, &f->o->filter.coarse, bytes, take_record, d);
 
 	d->taken = d->lost = 0;
 	if (err == -EPROTO)
@@ -217,6 +237,11 @@ static int listen_to(struct followed *d, bool late)
 	d->open = true;
 	d->flows = d->follow->ring == NAT64_PACKETS ? flows_new() : NULL;
 	err = listener_start(d);
+	if (!err && d->follow->o->snapshot) {
+		err = stream_begin(&d->stream, d->follow->mem, &d->t, d->follow->o->refresh);
+		fflush(d->follow->mem);
+		return err ? msg_fail(err, "%s", strerror(-err)) : 0;
+	}
 	d->told = late ? boottime() : 0;
 	if (!err && late && d->follow->ring == NAT64_EVENTS) {
 		err = mappings_walk(d->t.maps.mappings, tell_mapping, d);
@@ -375,8 +400,12 @@ static int look_for_new(struct follow *f)
 static void unloaded(struct followed *d)
 {
 	take_records(d);
-	if (d->follow->ring == NAT64_EVENTS)
+	if (d->follow->o->snapshot) {
+		stream_unloaded(&d->stream);
+		fflush(d->follow->mem);
+	} else if (d->follow->ring == NAT64_EVENTS) {
 		print_own(d, "unloaded", NULL, NULL, 0);
+	}
 	msg_note("%s: unloaded", d->link.name);
 	followed_close(d);
 }
@@ -390,7 +419,7 @@ static int replaced(struct followed *d)
 	if (err == -ENOENT) {
 		unloaded(d);
 		err = 0;
-	} else if (!err && map_id(t.maps.listen) == d->listen_id) {
+	} else if (!err && map_id(t.maps.listen) == d->listen_id && !d->follow->o->snapshot) {
 		memcpy(d->t.hook, t.hook, sizeof(t.hook));
 	} else if (!err) {
 		take_records(d);
@@ -430,7 +459,10 @@ static int look_after(struct followed *d)
 		listener_close(&d->listener);
 		err = listener_start(d);
 	}
-	if (!err && gap) {
+	if (!err && gap && d->follow->o->snapshot) {
+		stream_lost(&d->stream, 0);
+		fflush(d->follow->mem);
+	} else if (!err && gap) {
 		print_own(d, "lost", "seconds", " all of %llu s", gap / NS_PER_SEC + 1);
 		if (d->flows)
 			flows_forget(d->flows);
@@ -458,6 +490,28 @@ static int look_after_all(struct follow *f)
 	return look_for_new(f);
 }
 
+/* Streams go on, as far as there is room for more. *more: one has more to do at once. */
+static int step_streams(struct follow *f, bool *more)
+{
+	int err = 0;
+
+	*more = false;
+	for (size_t i = 0; !err && f->o->snapshot && i < f->n; i++) {
+		struct followed *d = f->list[i];
+
+		if (!d->open || !stream_is_due(&d->stream))
+			continue;
+		if (f->size < ENOUGH) {
+			err = stream_step(&d->stream);
+			fflush(f->mem);
+		}
+		*more |= stream_is_due(&d->stream);
+		if (err)
+			msg_fail(err, "%s: cannot read its mappings: %s", d->link.name, strerror(-err));
+	}
+	return err;
+}
+
 /* Writes as much as certainly does not block. */
 static int write_some(struct follow *f)
 {
@@ -480,16 +534,19 @@ static int follow_turn(struct follow *f, __u64 *tick)
 {
 	struct pollfd *out = &f->poll[1], *rings = &f->poll[FIXED_POLLS];
 	__u64 now = boottime(), next = *tick + TICK * 1000000ULL;
-	bool any = false;
-	int err = 0;
+	bool any = false, more;
+	int err = step_streams(f, &more);
 
+	if (err)
+		return err;
+	more &= f->size < ENOUGH;
 	out->events = f->size ? POLLOUT : 0;
 	for (size_t i = 0; i < f->n; i++) {
 		rings[i].fd = f->list[i]->open && f->size < ENOUGH ? ring_buffer__epoll_fd(f->list[i]->listener.buffer)
 								   : -1;
 		rings[i].events = POLLIN;
 	}
-	if (poll(f->poll, f->n + FIXED_POLLS, now < next ? (int)((next - now) / 1000000 + 1) : 0) < 0)
+	if (poll(f->poll, f->n + FIXED_POLLS, now < next && !more ? (int)((next - now) / 1000000 + 1) : 0) < 0)
 		return errno == EINTR ? 0 : msg_fail(-errno, "cannot wait: %s", strerror(errno));
 	if (f->poll[0].revents)
 		return 1;

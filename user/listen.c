@@ -86,7 +86,7 @@ static int take_lease(struct listener *l, enum nat64_ring ring)
 }
 
 int listener_open(struct listener *l, const struct loaded *maps, enum nat64_ring ring,
-		  const struct nat64_filter *filter, ring_buffer_sample_fn cb, void *data)
+		  const struct nat64_filter *filter, __u32 bytes, ring_buffer_sample_fn cb, void *data)
 {
 	int err;
 
@@ -100,7 +100,7 @@ int listener_open(struct listener *l, const struct loaded *maps, enum nat64_ring
 		return err;
 	if (ring == NAT64_PACKETS)
 		l->page->filter[l->place] = *filter;
-	l->ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, NULL, 0, 0, NAT64_RING_BYTES, NULL);
+	l->ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, NULL, 0, 0, bytes, NULL);
 	l->since = boottime();
 	if (l->ring < 0 || bpf_map_update_elem(l->rings, &l->place, &l->ring, BPF_ANY))
 		return -errno;

@@ -30,10 +30,10 @@ struct listener {
 	__u64 lost;  /* lease->lost when it was looked at last */
 };
 
-/* Takes a lease, with the filter (for packets), and opens a ring, of which cb gets the records. 0, -EBUSY: so many others
+/* Takes a lease, with the filter (for packets), and opens a ring of so many bytes, of which cb gets the records. 0, -EBUSY: so many others
  * listen, or another negative errno. listener_close() in any case, while maps are open. */
 int listener_open(struct listener *l, const struct loaded *maps, enum nat64_ring ring,
-		  const struct nat64_filter *filter, ring_buffer_sample_fn cb, void *data);
+		  const struct nat64_filter *filter, __u32 bytes, ring_buffer_sample_fn cb, void *data);
 void listener_close(struct listener *l);
 
 /* Renews the lease: to be called several times a second. *gap is for how long there was none, in nanoseconds: nobody has

@@ -167,6 +167,10 @@ static int combination_check(const struct options *o)
 		return msg_fail(-EINVAL, "--metrics: only with --status");
 	if (o->metrics && o->json)
 		return msg_fail(-EINVAL, "--metrics: not together with --json");
+	if (o->snapshot && (o->action != ACTION_MONITOR || !o->json))
+		return msg_fail(-EINVAL, "--snapshot: only with --monitor --json");
+	if (o->snapshot && !o->n_ports && !*o->device)
+		return msg_fail(-EINVAL, "--snapshot: of which interface? (-i)");
 	if (o->dry_run && o->action != ACTION_LOAD)
 		return msg_fail(-EINVAL, "--dry-run: only to load");
 	/* A file names all that one translator has. */
@@ -195,6 +199,15 @@ static int restore_check(struct options *o)
 	return 0;
 }
 
+static bool is_given(const struct option_spec *table, const enum given *given, const char *name)
+{
+	size_t i = 0;
+
+	while (strcmp(table[i].name, name))
+		i++;
+	return given[i];
+}
+
 /* What can only be said once all options are known. */
 static int options_check(const struct option_spec *table, const enum given *given, struct options *o)
 {
@@ -206,6 +219,8 @@ static int options_check(const struct option_spec *table, const enum given *give
 	if (o->action == ACTION_LOAD && o->restore && !o->v4_prefix.len && !o->statics.n)
 		o->action = ACTION_RESTORE;
 	err = combination_check(o);
+	if (!err && is_given(table, given, "refresh") && !o->snapshot)
+		err = msg_fail(-EINVAL, "--refresh: only with --snapshot");
 	if (err)
 		return err;
 	if (*o->device) {

@@ -80,6 +80,8 @@ struct options {
 	__u32 line;	    /* of the configuration file, while that is read */
 	bool dry_run;
 	bool json;
+	bool snapshot;
+	__u32 refresh; /* seconds */
 	bool metrics;
 	bool verbose;
 	bool help;

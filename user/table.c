@@ -8,8 +8,6 @@
 #include "clock.h"
 #include "table.h"
 
-#define BATCH 4096 /* entries that are read by one system call */
-
 int mapping_read(int mappings, __u32 index, struct nat64_mapping *m)
 {
 	do {
@@ -19,31 +17,36 @@ int mapping_read(int mappings, __u32 index, struct nat64_mapping *m)
 	return 0;
 }
 
-int mappings_walk(int mappings, mapping_cb cb, void *data)
+int walk_step(struct walk *walk, int mappings, mapping_cb cb, void *data)
 {
 	const struct bpf_map_batch_opts opts = { .sz = sizeof(opts), .elem_flags = BPF_F_LOCK };
-	struct nat64_mapping *m = malloc(BATCH * sizeof(*m));
-	__u32 *index = malloc(BATCH * sizeof(*index));
-	__u32 at = 0, next = 0, n;
+	struct nat64_mapping *m = malloc(WALK_PIECE * sizeof(*m));
+	__u32 *index = malloc(WALK_PIECE * sizeof(*index));
+	__u32 next = 0, n = WALK_PIECE;
 	int err = m && index ? 0 : -ENOMEM;
-	bool first = true;
-	bool last = false;
 
-	while (!err && !last) {
-		n = BATCH;
-		if (bpf_map_lookup_batch(mappings, first ? NULL : &at, &next, index, m, &n, &opts)) {
-			last = errno == ENOENT;
-			err = last ? 0 : -errno;
-		}
-		for (__u32 i = 0; !err && i < n; i++) {
-			err = m[i].tick == NAT64_TAKEN ? mapping_read(mappings, index[i], &m[i]) : 0;
-			err = err ? err : cb(index[i], &m[i], data);
-		}
-		at = next;
-		first = false;
+	if (!err && bpf_map_lookup_batch(mappings, walk->next ? &walk->at : NULL, &next, index, m, &n, &opts)) {
+		walk->done = errno == ENOENT;
+		err = walk->done ? 0 : -errno;
 	}
+	for (__u32 i = 0; !err && i < n; i++) {
+		walk->next = index[i] + 1;
+		err = m[i].tick == NAT64_TAKEN ? mapping_read(mappings, index[i], &m[i]) : 0;
+		err = err ? err : cb(index[i], &m[i], data);
+	}
+	walk->at = next;
 	free(m);
 	free(index);
+	return err;
+}
+
+int mappings_walk(int mappings, mapping_cb cb, void *data)
+{
+	struct walk walk = { 0 };
+	int err = 0;
+
+	while (!err && !walk.done)
+		err = walk_step(&walk, mappings, cb, data);
 	return err;
 }
 

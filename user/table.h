@@ -17,6 +17,18 @@ int mapping_read(int mappings, __u32 index, struct nat64_mapping *m);
  * 0, what cb returned, or a negative errno. */
 int mappings_walk(int mappings, mapping_cb cb, void *data);
 
+#define WALK_PIECE 4096 /* entries that are read by one system call */
+
+/* The same in pieces, for who has other things to do meanwhile. All zero: at its begin. */
+struct walk {
+	__u32 next; /* index */
+	__u32 at;   /* what the kernel wants to know of the piece before */
+	bool done;
+};
+
+/* Calls cb for the next WALK_PIECE entries, or what is left. What mappings_walk() returns. */
+int walk_step(struct walk *walk, int mappings, mapping_cb cb, void *data);
+
 /* What an entry is at a time */
 enum mapping_kind {
 	MAPPING_FREE,
