@@ -123,27 +123,32 @@ ZONES = {
     'ipv4only.arpa': HEAD + '@ NS ns.example.\n@ A 192.0.0.170\n@ A 192.0.0.171\n'}
 
 
-def home(lab):
-    """The home router of the manual: lan0, wan0, and the Internet behind them. (lan, gw, wan)"""
-    lan, gw, wan = lab.hosts('lan', 'gw', 'wan')
-    lab.link(lan, 'eth0', gw, 'lan0')
+def home(lab, others=()):
+    """The home router of the manual: lan0, wan0, and the Internet behind them: [lan, gw, wan]. With other hosts on its LAN, none of
+    them has an address yet: [lan, gw, wan, *others]."""
+    lan, gw, wan, *others = hosts = lab.hosts('lan', 'gw', 'wan', *others)
+    if others:
+        lab.switch((gw, 'lan0'), (lan, 'eth0'), *((host, 'eth0') for host in others))
+    else:
+        lab.link(lan, 'eth0', gw, 'lan0')
     lab.link(gw, 'wan0', wan, 'eth0')
     gw.sysctl('net.ipv4.ip_forward', 1)
     gw.sysctl('net.ipv6.conf.all.forwarding', 1)
     gw.addr('lan0', '2001:db8:1::1/64')
-    lan.addr('eth0', '2001:db8:1::10/64')
-    lan.route('default', 'via', '2001:db8:1::1')
+    if not others:
+        lan.addr('eth0', '2001:db8:1::10/64')
+        lan.route('default', 'via', '2001:db8:1::1')
     gw.addr('wan0', '203.0.113.2/24')
     wan.addr('eth0', '203.0.113.1/24')
     for address in OUTSIDE, WEB, *ROOTS.values():
         wan.ip('addr', 'add', f'{address}/32', 'dev', 'lo')
     gw.route('default', 'via', '203.0.113.1')
     wan.route('10.64.0.0/16', 'via', '203.0.113.2')     # somebody who knows how to reach the hosts
-    return lan, gw, wan
+    return hosts
 
 
 def internet(wan):
-    """All name servers of the Internet, with a root of our own, signed; returns its key as a DNSKEY record."""
+    """All name servers of the Internet, with a signed root of the lab's own; returns its key as a DNSKEY record."""
     image = Image(wan)
     image.run('mkdir', '-p', '/run/zones')
     conf = 'options { directory "/run/zones"; recursion no; listen-on { any; }; dnssec-validation no; };\n'

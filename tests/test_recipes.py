@@ -2,9 +2,7 @@
 """The manual's recipes, as a stranger types them: the very lines of README.org and nat64(8)."""
 
 import re
-import shutil
 import socket
-import subprocess
 import time
 
 import pytest
@@ -148,17 +146,3 @@ def test_sample_file(net, tmp_path):
     assert '--v4-prefix is missing' in gw.nat64('-i', 'eth0', '-c', conf, rc=2).stderr
     conf.write_text(re.sub(r'^#(?=[a-z])', '', text, flags=re.M))
     gw.nat64('-i', 'eth0', '-c', conf, '--dry-run')
-
-
-# Its package starts a daemon when it is installed, so that tests/deps leaves it out.
-
-@pytest.mark.skipif(not shutil.which('radvd'), reason='NO radvd: the router advertisements are not checked')
-def test_radvd(tmp_path):
-    """With the line that old ones do not know, or without it, as the manual says."""
-    (text,) = blocks('Home router', 'example')
-    version = subprocess.run(['radvd', '-v'], capture_output=True, text=True, check=False)
-    old = tuple(map(int, re.search(r'(\d+)\.(\d+)', version.stdout + version.stderr).groups())) < (2, 20)
-    for line in True, False:
-        (tmp_path / 'radvd.conf').write_text(text if line else re.sub(r'.*nat64prefix.*\n', '', text))
-        done = subprocess.run(['radvd', '-c', '-C', tmp_path / 'radvd.conf'], capture_output=True, text=True, check=False)
-        assert (done.returncode == 0) == (not line or not old), done.stderr
