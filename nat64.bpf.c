@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* nat64.bpf.c - the two tc programs of the translator
+/* nat64.bpf.c - the programs of the translator: two at tc, and those that go before them with --fast and --xdp
  *
  *	        IPv6 hosts
  *	            |
@@ -52,6 +52,7 @@ const volatile struct nat64_config cfg;
 #include "headers/frag.h"
 #include "headers/apart.h"
 #include "headers/fast.h"
+#include "headers/xdp.h"
 #include "headers/edit.h"
 
 /* The last thing done with a packet of ours. */
@@ -200,6 +201,27 @@ int nat64_fast(struct __sk_buff *skb)
 	pkt_begin(&p);
 	verdict = translate_fast46(skb, &p, &usual);
 	return usual ? finish(skb, NAT64_4TO6, verdict, &p) : TC_ACT_UNSPEC;
+}
+
+/* With --xdp. What they leave as it is meets nat64_6to4, or the stack, and nat64_4to6 if that is its way. */
+SEC("xdp")
+int nat64_xdp_6to4(struct xdp_md *ctx)
+{
+	int reason = NAT64_PASS;
+	struct pkt p;
+
+	pkt_begin(&p);
+	return xdp_finish(NAT64_6TO4, translate_xdp64(ctx, &p, &reason), reason, &p);
+}
+
+SEC("xdp")
+int nat64_xdp_4to6(struct xdp_md *ctx)
+{
+	int reason = NAT64_PASS;
+	struct pkt p;
+
+	pkt_begin(&p);
+	return xdp_finish(NAT64_4TO6, translate_xdp46(ctx, &p, &reason), reason, &p);
 }
 
 /* Attached to nothing: userspace runs it, once for each entry of "edits". */

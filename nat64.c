@@ -57,6 +57,7 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
 	  .in_file = true },
 	{ 0, "fast", NULL, "past netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
+	{ 0, "xdp", "=MODE", "in the network driver, for many small packets", parse_xdp, FIELD(xdp), .in_file = true },
 	{ 0, "dry-run", NULL, "check only: would it load? Changes nothing", NULL, FIELD(dry_run) },
 	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, TEXT(config) },
 	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, TEXT(restore) },
@@ -123,14 +124,15 @@ static void hold_signals(void)
 	sigprocmask(SIG_BLOCK, &all, NULL);
 }
 
-/* What --fast left on other interfaces when its own was removed. Is there nothing more to be said? */
+/* What --fast and --xdp left on other interfaces when their own was removed. Is there nothing more to be said? */
 static bool clean(struct nl *nl, const struct options *o, int *ret)
 {
 	bool found;
 
 	*ret = setup_clean(nl, &found) ? EXIT_FAILURE : EXIT_SUCCESS;
 	if (found && *ret == EXIT_SUCCESS)
-		msg_note("-i %s: no such interface; removed what --fast had left for one that is gone", o->interface.s);
+		msg_note("-i %s: no such interface; removed what was left elsewhere for one that is gone",
+			 o->interface.s);
 	return found;
 }
 
@@ -220,8 +222,9 @@ static int find_ports(struct nl *nl, const struct options *o, struct places *p)
 	}
 	if (!p->n_ports && !*o->device)
 		return msg_fail(-ENODEV, "-i %s: no such interface, and none of the others", o->ports[0].s), EXIT_USAGE;
-	if (o->fast && !ethernet)
-		return msg_fail(-EINVAL, "--fast: none of -i is an Ethernet interface"), EXIT_USAGE;
+	if ((o->fast || o->xdp) && !ethernet)
+		return msg_fail(-EINVAL, "--%s: none of -i is an Ethernet interface", o->fast ? "fast" : "xdp"),
+		       EXIT_USAGE;
 	return EXIT_SUCCESS;
 }
 
@@ -315,8 +318,8 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(err, "-i %s: %s", name, nl_error(nl, err)), EXIT_FAILURE;
 	if (for_setup && check_port(&link, name))
 		return EXIT_USAGE;
-	if (for_setup && o->fast && (link.l3 || link.own))
-		return msg_fail(-EINVAL, "--fast: not on -i %s, which is %s", name,
+	if (for_setup && (o->fast || o->xdp) && (link.l3 || link.own))
+		return msg_fail(-EINVAL, "--%s: not on -i %s, which is %s", o->fast ? "fast" : "xdp", name,
 				link.own ? "nat64's own device" : "no Ethernet interface"),
 		       EXIT_USAGE;
 	if (!options_for_all(o->action))

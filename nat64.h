@@ -13,10 +13,12 @@
 #define NAT64_TC_PRIORITY 64
 #define NAT64_TC_FAST	  0x80000000 /* in the handle of nat64_fast: with the index of the translator's interface */
 #define NAT64_RT_PROTOCOL 64
-#define NAT64_PROG_6TO4	  "nat64_6to4" /* tc ingress */
-#define NAT64_PROG_4TO6	  "nat64_4to6" /* tc egress */
-#define NAT64_PROG_FAST	  "nat64_fast" /* with --fast: ingress of the interfaces that IPv4 comes in by */
-#define NAT64_PROG_EDIT	  "nat64_edit" /* changes mappings for userspace; attached to nothing */
+#define NAT64_PROG_6TO4	  "nat64_6to4"	   /* tc ingress */
+#define NAT64_PROG_4TO6	  "nat64_4to6"	   /* tc egress */
+#define NAT64_PROG_FAST	  "nat64_fast"	   /* with --fast: ingress of the interfaces that IPv4 comes in by */
+#define NAT64_PROG_XDP64  "nat64_xdp_6to4" /* with --xdp: on the interfaces of IPv6 hosts, */
+#define NAT64_PROG_XDP46  "nat64_xdp_4to6" /* and on those that IPv4 comes in by */
+#define NAT64_PROG_EDIT	  "nat64_edit"	   /* changes mappings for userspace; attached to nothing */
 
 /* Layout version of the state maps (mappings, by_v6, pool, order). They outlive the programs at a reconfiguration. What
  * loses nobody an address, "stats", those of listeners and of --per-prefix, does not count: it goes on as far as both versions
@@ -44,6 +46,18 @@
 
 /* With --fast, the IPv4 next hops that each CPU remembers: entries of the map "hops4" for each possible CPU. */
 #define NAT64_HOPS4 16384
+
+/* With --xdp, the interfaces that frames may be sent to. */
+#define NAT64_XDP_TARGETS 1024
+
+/* How the programs for --xdp are attached. */
+enum nat64_xdp {
+	NAT64_XDP_NONE,
+	NAT64_XDP_NATIVE,  /* in the driver, */
+	NAT64_XDP_VETH,	   /* also in that of a veth */
+	NAT64_XDP_GENERIC, /* by the kernel, which makes a packet first */
+	NAT64_XDP_MODES
+};
 
 /* An IPv6 address in network byte order, in the sizes that make its handling cheap. */
 union nat64_v6 {
@@ -81,7 +95,8 @@ struct nat64_config {
 	__u8 fast;	 /* 1: past the IPv4 stack where nothing is unusual (--fast); never with .l3 */
 	__u8 bridge_nf;	 /* 1: packets may come by a bridge with netfilter hooks, for programs that cannot see it */
 	__u8 device; /* 1: the interface is nat64's own (--device): what comes is routed to it, and goes by the stack */
-	__u8 pad[2];
+	__u8 xdp;    /* enum nat64_xdp */
+	__u8 pad;
 	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
 			     * to be seen; for programs that cannot find it themselves */
 	__u64 policy_default; /* the same: of what becomes of packets that there is no policy for (3 bytes) */
@@ -97,6 +112,7 @@ struct nat64_config {
 	union nat64_v6 prefix_mask; /* of the length .prefix_len; */
 	__u32 prefix_len;
 	__u32 prefix_limit; /* so many dynamic mappings a prefix of that length may have; 0: any number */
+	__u64 mac; /* with .xdp, of the interface that the program is on when it is loaded: the first 6 bytes */
 };
 
 /* Map "ports": array, index = number. Made anew each load; an interface keeps its number from one to the next. */

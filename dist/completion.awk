@@ -12,6 +12,7 @@
 		letter[n] = substr($0, 2, 1)
 	sub(/^(-., )?--/, "")
 	name[n] = $1
+	sub(/\[=.*/, "", name[n]) # a value that need not be there
 	if ($2 ~ /^\[?[A-Z][A-Z0-9=]*\]?$/)
 		arg[n] = $2
 	help[n] = $0

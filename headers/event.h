@@ -83,15 +83,17 @@ static __always_inline void tell_event(struct nat64_listen *l, struct nat64_even
 			put(&events, i, &lease[i], e, sizeof(*e));
 }
 
-/* May NAT64_EVENT_EXHAUSTED be told? Once a second at most: while the pool is full, each new host would be a reason. */
-static __always_inline bool may_tell_exhausted(void)
+/* May NAT64_EVENT_EXHAUSTED be told? Once a second at most: while the pool is full, each new host would be a reason.
+ * `take`: it is. */
+static __always_inline bool may_tell_exhausted(bool take)
 {
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct nat64_listen *l = listeners();
 
 	if (!l || !may_listen(l, NAT64_EVENTS) || now - l->exhausted < 1000000000ULL)
 		return false;
-	l->exhausted = now;
+	if (take)
+		l->exhausted = now;
 	return true;
 }
 

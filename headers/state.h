@@ -732,7 +732,7 @@ __noinline int live_mapping(struct __sk_buff *skb)
 			uncount(r->number);
 	}
 	if (verdict != NAT64_PASS) {
-		if (verdict == NAT64_DROP_POOL_FULL && may_tell_exhausted())
+		if (verdict == NAT64_DROP_POOL_FULL && may_tell_exhausted(true))
 			tell(skb, NAT64_EVENT_EXHAUSTED);
 		return verdict;
 	}

@@ -16,11 +16,13 @@ import struct
 
 KERNEL = tuple(int(n) for n in os.uname().release.split('.')[:2])
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
-MAP_LOOKUP, MAP_NEXT_KEY, PROG_LOAD, PROG_ATTACH, PROG_DETACH, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, PROG_QUERY = \
-    1, 4, 5, 8, 9, 10, 13, 14, 15, 16
+MAP_LOOKUP, MAP_NEXT_KEY, PROG_LOAD, PROG_ATTACH, PROG_DETACH, TEST_RUN, PROG_FD_BY_ID, MAP_FD_BY_ID, OBJ_INFO, PROG_QUERY, \
+    LINK_CREATE = 1, 4, 5, 8, 9, 10, 13, 14, 15, 16, 28
 TCX = {'ingress': 46, 'egress': 47}        # enum bpf_attach_type
 
 TC_ACT_UNSPEC, TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT = -1, 0, 2, 7
+XDP_DROP, XDP_PASS, XDP_REDIRECT = 1, 2, 4
+XDP_DRIVER, XDP_GENERIC = 1, 2             # XDP_ATTACHED_* of linux/if_link.h
 MAPPING = struct.Struct('=II16sQQQQQ')     # struct nat64_mapping
 HEADER = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'nat64.h')
 libc = ctypes.CDLL(None, use_errno=True)
@@ -160,6 +162,16 @@ class Prog:
         return ctypes.c_int32(retval).value, self.out[:size]
 
 
+    def run_xdp(self, frame):
+        """The same of an XDP program, in this thread's network namespace."""
+        d = ctypes.create_string_buffer(frame, len(frame))
+        attr = bytearray(struct.pack('=IIIIQQIIIIQQIII', self.fd, 0, len(frame), len(self.out), addr(d), addr(self.out), 1,
+                                     0, 0, 0, 0, 0, 0, 0, 0))
+        bpf(TEST_RUN, attr)
+        retval, _, size = struct.unpack_from('=III', attr, 4)
+        return retval, self.out[:size]
+
+
 Mapping = collections.namedtuple('Mapping', 'v4 v6 last_seen created flags')
 
 
@@ -248,6 +260,22 @@ def tcx_programs(host, ifname, way):
     """[(program name, id)] of what is attached to a hook by tcx, in the order of the packets' way."""
     with host:
         return [(prog_name(i), i) for i in tcx_query(libc.if_nametoindex(ifname.encode()), way)]
+
+
+def xdp_program(host, ifname):
+    """(program name, id, how it is attached) of an interface's XDP program, or None."""
+    link = json.loads(host.run('ip', '-j', '-d', 'link', 'show', 'dev', ifname).stdout)[0]
+    return (link['xdp']['prog']['name'], link['xdp']['prog']['id'], link['xdp']['mode']) if 'xdp' in link else None
+
+
+def xdp_hold(host, ifname, name='foreign', verdict=XDP_PASS, generic=False):
+    """Attaches an XDP program that does the same with each frame; it is there as long as the descriptor that this returns."""
+    fd = prog_load(mov(0, verdict), EXIT, name=name, kind=6)
+    with host:
+        held = bpf(LINK_CREATE, bytearray(struct.pack('=IIII', fd, libc.if_nametoindex(ifname.encode()), 37,
+                                                      2 if generic else 4)))       # BPF_XDP, XDP_FLAGS_*_MODE
+    os.close(fd)
+    return held
 
 
 def tc_programs(host, ifname):

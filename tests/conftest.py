@@ -82,6 +82,12 @@ def nomem():
     yield from library('nomem')
 
 
+@pytest.fixture(scope='session')
+def rxvlan():
+    """A library that makes network cards look as if they took VLAN tags off."""
+    yield from library('rxvlan')
+
+
 @pytest.fixture
 def old_kernel(notcx, monkeypatch):
     """What the test runs sees a kernel without tcx."""

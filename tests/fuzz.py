@@ -5,7 +5,8 @@
 usage: fuzz.py [PACKETS [SEED]]         default: 1000000, and a seed of the day's time, which is printed
 
 Needs root: it loads the translator into network namespaces of its own, in one configuration after the other, and runs
-the programs with BPF_PROG_TEST_RUN. Pieces of a packet that is cut leave through the interface and are caught there.
+the programs with BPF_PROG_TEST_RUN. Pieces of a packet that is cut leave through the interface and are caught there. At an
+interface, the programs of --xdp see each packet too, behind those at tc.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import time
 import bpf
 import generator
 import oracle
+from frames import Frames, is_frame, known_hops, trim
 from lab import Lab, Wire, patience, standard
 
 OK, SHOT, UNSPEC, REDIRECT = 0, 2, -1, 7
@@ -54,17 +56,20 @@ class Fuzz:
     def __init__(self, lab, fields, options, device=None):
         self.cfg = configuration(fields)
         self.device = device
-        h6, self.gw, _ = standard(lab)
+        h6, self.gw, h4 = standard(lab)
         self.gw.route('default', 'via', 'fc00:6::6')      # whatever host a generator thinks of is behind h6
         self.gw.route('fc00:6::6/128', 'dev', 'eth0')
         self.gw.route('fc00:6::/65', 'via', 'fc00:6::6')
         self.gw.route('fc00:6:0:0:8000::/65', 'via', 'fc00:6::6')
         self.gw.ip('neigh', 'replace', 'fc00:6::6', 'lladdr', h6.mac('eth0'), 'dev', 'eth0')
         for _ in range(2 if device else 1):     # then the device is there, and can have another MTU
-            self.gw.load(*options, '--icmp-rate', '1000000', v4=POOL, allow=(ALLOWED,), device=device)
+            self.gw.load(*options, '--icmp-rate', '1000000', *[] if device else ['--xdp=veth'], v4=POOL, allow=(ALLOWED,),
+                         device=device)
             if device:
                 self.gw.ip('link', 'set', device, 'mtu', self.cfg.mtu)
         self.t = bpf.Translator(self.gw, device or 'eth0')
+        known_hops(h6, self.gw, h4)
+        self.frames = None if device else Frames(h6, self.gw, h4, self.t)
         self.wire = Wire(h6, 'eth0')
         self.cfg.allocate = self.mapping_of
         for i in range(HOSTS):
@@ -75,6 +80,8 @@ class Fuzz:
             assert self.cfg.mappings[v6], 'a host that is allowed got no mapping'
 
     def close(self):
+        if self.frames:
+            self.frames.close()
         self.t.close()
         self.wire.close()
 
@@ -106,8 +113,12 @@ class Fuzz:
         known = set(self.cfg.mappings)
         try:
             verdict, out, reasons = self.run(way, packet)
+            if self.frames and is_frame(way, packet):
+                self.frames.check(way, packet, tc=(SHOT if verdict == 'drop' else OK, out[0] if out else b'', reasons))
         except OSError as error:
             return str(error)
+        except AssertionError as error:
+            return f'by XDP: {error}'
         if reasons == ['too-big'] and way == '4to6' and len(packet) > self.cfg.mtu - 20 and \
                 (packet[6] & 0x40 or len(packet) > struct.unpack_from('!H', packet, 2)[0]):
             return None             # the stack answers DF=1 and cuts off link padding before packets come so far
@@ -138,16 +149,9 @@ class Fuzz:
         return None
 
 
-def trim(packet):
-    """Without link padding."""
-    if packet[0] >> 4 == 4:
-        return packet[:struct.unpack_from('!H', packet, 2)[0]]
-    return packet[:40 + struct.unpack_from('!H', packet, 4)[0]]
-
-
 def fuzz(total, seed, max_differences=20, say=print):
     """Runs `total` packets; returns the number of differences."""
-    differences, done, start = 0, 0, time.monotonic()
+    differences, done, by_xdp, start = 0, 0, 0, time.monotonic()
     per = -(-total // (2 * len(CONFIGS)))
     for number, ((fields, options), device) in enumerate(itertools.product(CONFIGS, (None, 'nat64'))):
         with Lab() as lab, contextlib.ExitStack() as stack:
@@ -166,8 +170,10 @@ def fuzz(total, seed, max_differences=20, say=print):
                         f'  in   {packet.hex()}')
                     if differences >= max_differences:
                         return differences
+            if f.frames:
+                by_xdp += f.frames.count[bpf.XDP_REDIRECT]
     rate = done / (time.monotonic() - start)
-    say(f'seed {seed}: {done} packets, {differences} differences, {rate:.0f} packets a second')
+    say(f'seed {seed}: {done} packets, {by_xdp} of them by XDP too, {differences} differences, {rate:.0f} packets a second')
     return differences
 
 

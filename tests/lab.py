@@ -187,6 +187,10 @@ class Host:
             lines = self.batch('ip', family, '-o', '-d', *ask, *more)
             # A bridge's clocks run, and what the kernel makes of a link that is up, it makes in its own time.
             lines = re.sub(r'\w+_timer +[0-9.]+| state (UNKNOWN|UP)\b', '', lines)
+            # An XDP program is a thing of its own: "xdp" among what the interface is, and a line of a program.
+            for m in re.finditer(r'^\d+: ([^:@]+)\S* .*prog/(xdp\w*) id (\d+) (?:name (\S+))?.*$', lines, re.M):
+                text.append(f'{m[1]}: {m[2]} {m[4]} id {m[3]}')
+            lines = re.sub(r'(?<= )xdp\w*(?:/id:\d+)? |\\? +prog/xdp.*$', '', lines, flags=re.M)
             text += [f'{family[1]} {line}' for line in lines.splitlines()
                      if not re.search(r' lladdr (?!.*(PERMANENT|NOARP))| (FAILED|INCOMPLETE)', line)]
         names = [name for _, name in self.interfaces()]
@@ -244,6 +248,7 @@ class Host:
             self.loaded[i] = (made - gone) | (done.after - done.before)
             with bpf.Translator(self, i) as t:
                 self.lab.seen(t)
+            self.lab.ids |= {('prog', int(m[1])) for line in done.after if (m := re.search(r': xdp\w* nat64_xdp.* id (\d+)', line))}
         return done
 
     def unload(self, *extra, i='eth0', keeps=(), **kw):

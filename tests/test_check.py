@@ -303,6 +303,9 @@ def xdp_link(host, ifname):
 def test_xdp(net):
     _, gw, _ = net
     assert 'XDP' not in findings(gw, *SETUP)
+    gw.load('--xdp=veth')
+    assert 'XDP' not in findings(gw, *SETUP)            # its own
+    gw.unload()
     fds = xdp_link(gw, 'eth0')
     said = findings(gw, *SETUP)
     assert said['XDP'] == [('note', 'eth0: a program sees packets before nat64 does, and what it takes never comes')]

@@ -162,6 +162,7 @@ def test_fast_past_nat44(net, name):
     says = r'--fast: goes past NAT44, so that the rule in nftables\' table nat, chain post hides no addresses of 10\.0\.1\.0/24'
     said = warned(gw.load('--fast'))
     assert [bool(re.fullmatch(says, line)) for line in said] == ([True] if matter else [])
+    assert [w.replace('xdp', 'fast', 1) for w in warned(gw.load('--xdp=generic'))] == said
     assert warned(gw.load()) == [], 'without --fast they apply'
     gw.unload()
 

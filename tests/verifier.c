@@ -17,9 +17,10 @@
 #define LOG_STATES 2 /* BPF_LOG_LEVEL2, kernel/bpf/verifier.c: what it knows before each instruction */
 #define LOG_STATS  4 /* BPF_LOG_STATS: only the summary */
 #define LOG_SIZE   (64 * 1024 * 1024)
-#define PROGRAMS   4
+#define PROGRAMS   6
 
-static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6, NAT64_PROG_FAST, NAT64_PROG_EDIT };
+static const char *const NAMES[PROGRAMS] = { NAT64_PROG_6TO4, NAT64_PROG_4TO6,	NAT64_PROG_FAST,
+					     NAT64_PROG_EDIT, NAT64_PROG_XDP64, NAT64_PROG_XDP46 };
 
 static int print(enum libbpf_print_level level, const char *format, va_list args)
 {

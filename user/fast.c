@@ -69,14 +69,6 @@ static int look(struct nl *nl, const struct fast *fast, struct all *all, struct 
 	return 0;
 }
 
-/* Does IPv4 come in there, in frames that the program knows? */
-static bool is_uplink(const struct seen *seen)
-{
-	const struct link *link = seen->link;
-
-	return link->has_v4 && link->type == ARPHRD_ETHER && !(link->flags & IFF_LOOPBACK) && !link->master;
-}
-
 static bool has_owner(const struct seen *seen, unsigned int owner)
 {
 	for (size_t i = 0; i < seen->n_owners; i++)
@@ -124,7 +116,7 @@ int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *
 	err = look(nl, fast, &all, why);
 	for (size_t i = 0; !err && i < all.n; i++) {
 		const struct seen *seen = &all.list[i];
-		bool here = wanted && seen->link->index != self && is_uplink(seen);
+		bool here = wanted && seen->link->index != self && link_is_uplink(seen->link);
 
 		if (here || has_owner(seen, self))
 			err = add(nl, fast, seen->link, self, here, why);

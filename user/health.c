@@ -14,6 +14,7 @@
 #include "ports.h"
 #include "route.h"
 #include "sysctl.h"
+#include "xdp.h"
 
 void problem(struct problems *p, const char *fmt, ...)
 {
@@ -253,6 +254,52 @@ static int check_fast(struct nl *nl, const struct translator *t, struct problems
 	return err ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
 }
 
+/* Is the program for --xdp as it was loaded, on an interface that must have one? */
+static void check_xdp_program(const struct xdp_program *x, enum nat64_xdp mode, struct problems *p)
+{
+	const struct link *link = x->link;
+	struct nat64_config cfg = { 0 };
+	struct reason why = { "" };
+
+	if (!x->of_members)
+		problem(p, "--xdp: its program %s on %s (load it again)",
+			link->xdp_mode ? "is replaced by another" : "is missing", link->name);
+	else if (xdp_check(x, mode, &why))
+		problem(p, "--xdp: %s %s", link->name, why.text);
+	else if (!program_config(x->old_fd, &cfg) && cfg.mac != link->mac)
+		problem(p, "--xdp: the MAC address of %s is another one than when it was loaded (load it again)",
+			link->name);
+}
+
+/* As with --fast, but for the ports, which all have one. */
+static int check_xdp(struct nl *nl, const struct translator *t, struct problems *p)
+{
+	struct xdp_members all, with = { .n = 0 };
+	struct reason why = { "" };
+	struct ports ports;
+	__u32 way_out = 0;
+	struct xdp xdp;
+	int err = ports_read(t->maps.ports, &ports);
+
+	if (err)
+		return msg_fail(err, "%s: cannot read its maps: %s", t->link->name, strerror(-err));
+	all = xdp_members_of(t->link->index, &ports);
+	for (__u32 i = 1; i <= NAT64_PORTS; i++)
+		if (ports.of[i].ifindex && !ports.of[i].l3 && !(t->cfg.device && i == t->cfg.port))
+			xdp_add_member(&with, ports.of[i].ifindex);
+	err = xdp_find(nl, &all, &xdp, &why);
+	err = err ? err : xdp_want(nl, &with, &all, &xdp, &why);
+	route_default4(nl, &way_out);
+	for (size_t i = 0; !err && i < xdp.n; i++) {
+		const struct xdp_program *x = &xdp.list[i];
+
+		if (x->wanted && (x->port || x->of_members || x->link->index == way_out))
+			check_xdp_program(x, t->cfg.xdp, p);
+	}
+	xdp_free(&xdp);
+	return err ? msg_fail(err, "%s: %s", t->link->name, why.text) : 0;
+}
+
 int health(struct nl *nl, const struct translator *t, const struct statics *statics, struct problems *p)
 {
 	const struct link *link = t->link;
@@ -273,5 +320,7 @@ int health(struct nl *nl, const struct translator *t, const struct statics *stat
 	health_forwarding(nl, link, p);
 	if (!err && t->cfg.fast)
 		err = check_fast(nl, t, p);
+	if (!err && t->cfg.xdp)
+		err = check_xdp(nl, t, p);
 	return err;
 }

@@ -130,10 +130,10 @@ static void hint_fast(const struct options *o)
 {
 	struct nft_rule rule;
 
-	if (o->fast && nft_changes_source(&o->v4_prefix, &rule))
+	if ((o->fast || o->xdp) && nft_changes_source(&o->v4_prefix, &rule))
 		msg_warn(
-			"--fast: goes past NAT44, so that the rule in nftables' table %s, chain %s hides no addresses of %s",
-			rule.table, rule.chain, text4(o->v4_prefix).s);
+			"--%s: goes past NAT44, so that the rule in nftables' table %s, chain %s hides no addresses of %s",
+			o->fast ? "fast" : "xdp", rule.table, rule.chain, text4(o->v4_prefix).s);
 }
 
 void hints_port(struct nl *nl, const struct link *link, const struct options *o)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <linux/if_arp.h>
+#include <linux/if_ether.h>
 #include <linux/if_tunnel.h>
 #include <linux/rtnetlink.h>
 
@@ -67,7 +68,9 @@ static int xdp_attr(const struct nlattr *attr, void *data)
 	struct link *link = data;
 
 	if (mnl_attr_get_type(attr) == IFLA_XDP_ATTACHED && !mnl_attr_validate(attr, MNL_TYPE_U8))
-		link->xdp = mnl_attr_get_u8(attr);
+		link->xdp_mode = mnl_attr_get_u8(attr);
+	if (mnl_attr_get_type(attr) == IFLA_XDP_PROG_ID && !mnl_attr_validate(attr, MNL_TYPE_U32))
+		link->xdp_id = mnl_attr_get_u32(attr);
 	return MNL_CB_OK;
 }
 
@@ -89,6 +92,8 @@ static int link_attr(const struct nlattr *attr, void *data)
 		link->lower = mnl_attr_get_u32(attr);
 	if (mnl_attr_get_type(attr) == IFLA_IFALIAS && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
 		link->own = !strcmp(mnl_attr_get_str(attr), DEVICE_ALIAS);
+	if (mnl_attr_get_type(attr) == IFLA_ADDRESS && mnl_attr_get_payload_len(attr) == ETH_ALEN)
+		memcpy(&link->mac, mnl_attr_get_payload(attr), ETH_ALEN);
 	if (mnl_attr_get_type(attr) == IFLA_LINKINFO)
 		mnl_attr_parse_nested(attr, linkinfo_attr, link);
 	if (mnl_attr_get_type(attr) == IFLA_IFNAME && !mnl_attr_validate(attr, MNL_TYPE_NUL_STRING))
@@ -202,6 +207,11 @@ int links_find_v4(struct nl *nl, struct link *links, size_t n)
 	nl_request(nl, RTM_GETADDR, NLM_F_DUMP, sizeof(*ifa), &ifa);
 	ifa->ifa_family = AF_INET;
 	return nl_talk(nl, addr_answer, &s, 0);
+}
+
+bool link_is_uplink(const struct link *link)
+{
+	return link->has_v4 && link->type == ARPHRD_ETHER && !(link->flags & IFF_LOOPBACK) && !link->master;
 }
 
 bool link_is_rp_filtered(struct nl *nl, const struct link *link)

@@ -23,8 +23,10 @@ struct link {
 	char port[16];		/* what kind of port: "bridge", "bond", "vrf", … */
 	bool l3;		/* frames have no link-layer header: no neighbours, no MAC addresses */
 	bool own;		/* made by nat64 (device.h) */
-	bool xdp;		/* has an XDP program */
 	__u32 gro_max;		/* bytes of the super-packets that it makes of what comes in; 0: not known */
+	__u64 mac;		/* of Ethernet, in the first 6 bytes */
+	__u8 xdp_mode;		/* XDP_ATTACHED_* of linux/if_link.h */
+	__u32 xdp_id;		/* of the program, if there is one */
 };
 
 /* A device of our own is known by its alias. What it translates may be as long as IP packets get: other interfaces and their
@@ -43,6 +45,9 @@ int link_list(struct nl *nl, struct link **links, size_t *n);
 
 /* Sets .has_v4 of those that have an address. 0 or a negative errno. */
 int links_find_v4(struct nl *nl, struct link *links, size_t n);
+
+/* Does IPv4 come in there, in frames that programs for --fast and --xdp know? Takes .has_v4. */
+bool link_is_uplink(const struct link *link);
 
 /* Does the kernel drop packets that come in there, if the way back to their source leads elsewhere (rp_filter)? */
 bool link_is_rp_filtered(struct nl *nl, const struct link *link);

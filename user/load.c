@@ -125,7 +125,7 @@ static int set_sizes(struct nat64_bpf *skel, const struct options *o, int cpus)
 		err = err ? err : bpf_map__set_max_entries(skel->maps.prefixes, NAT64_PREFIXES(addresses));
 		err = err ? err : bpf_map__set_max_entries(skel->maps.members, addresses);
 	}
-	if (skel->rodata->cfg.fast)
+	if (skel->rodata->cfg.fast || skel->rodata->cfg.xdp)
 		err = err ? err : bpf_map__set_max_entries(skel->maps.hops4, NAT64_HOPS4 * cpus);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static6, statics);
 	err = err ? err : bpf_map__set_max_entries(skel->maps.static4, statics);
@@ -247,6 +247,15 @@ static int check_name(const struct bpf_program *prog)
 	return strcmp(info.name, bpf_program__name(prog)) ? -EAGAIN : 0;
 }
 
+/* Of the two programs for --xdp, one is on interfaces of IPv6 hosts; the other is loaded for each that it is on. */
+static void autoload_xdp(struct nat64_bpf *skel)
+{
+	const struct nat64_config *cfg = (const struct nat64_config *)&skel->rodata->cfg;
+
+	bpf_program__set_autoload(skel->progs.nat64_xdp_6to4, cfg->xdp && !cfg->device && !cfg->l3);
+	bpf_program__set_autoload(skel->progs.nat64_xdp_4to6, false);
+}
+
 /* Loads one form of the programs, see object.h. */
 static int load_form(bool btf, int cpus, const struct options *o, const struct nat64_config *cfg,
 		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
@@ -261,6 +270,8 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	if (!btf)
 		kernel_policies((struct nat64_config *)&skel->rodata->cfg);
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
+	autoload_xdp(skel);
+	bpf_map__set_autocreate(skel->maps.xdp_targets, cfg->xdp);
 	err = set_sizes(skel, o, cpus);
 	if (!err) {
 		*inherit = inheritance(skel, cfg, old);
@@ -272,7 +283,7 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
 		  struct nat64_bpf **programs, enum inherit *inherit, struct reason *why)
 {
-	int cpus = cfg->fast ? possible_cpus(why) : 1;
+	int cpus = cfg->fast || cfg->xdp ? possible_cpus(why) : 1;
 	const struct nat64_bpf *skel;
 	int err;
 
@@ -338,14 +349,17 @@ static int share_maps(const struct nat64_bpf *first, struct nat64_bpf *skel)
 	bpf_object__for_each_map(map, skel->obj) {
 		const struct bpf_map *same = bpf_object__find_map_by_name(first->obj, bpf_map__name(map));
 
-		if (!err && same && map != skel->maps.rodata)
-			err = bpf_map__reuse_fd(map, bpf_map__fd(same));
+		if (err || !same || map == skel->maps.rodata)
+			continue;
+		err = bpf_map__autocreate(same) ? bpf_map__reuse_fd(map, bpf_map__fd(same))
+						: bpf_map__set_autocreate(map, false);
 	}
 	return err;
 }
 
-int programs_load_port(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
-		       struct reason *why)
+/* Opens the programs, with a configuration of their own, over the maps of `first`. */
+static int open_over(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		     struct reason *why)
 {
 	struct nat64_bpf *skel = *programs = object_open(object_is_btf(first));
 	struct nat64_config *to;
@@ -357,11 +371,51 @@ int programs_load_port(const struct nat64_bpf *first, const struct nat64_config 
 	*to = *cfg;
 	to->policy_count = first->rodata->cfg.policy_count;
 	to->policy_default = first->rodata->cfg.policy_default;
+	err = share_maps(first, skel);
+	return err ? reason(why, err, "cannot use the maps: %s", strerror(-err)) : 0;
+}
+
+static int load_over(struct nat64_bpf *skel, struct reason *why)
+{
+	int err = nat64_bpf__load(skel);
+
+	return err ? reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err)) : 0;
+}
+
+int programs_load_port(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		       struct reason *why)
+{
+	struct nat64_bpf *skel;
+	int err = open_over(first, cfg, programs, why);
+
+	if (err)
+		return err;
+	skel = *programs;
 	bpf_program__set_autoload(skel->progs.nat64_fast, false);
 	bpf_program__set_autoload(skel->progs.nat64_edit, false);
-	err = share_maps(first, skel);
-	err = err ? err : nat64_bpf__load(skel);
-	return err ? reason(why, err, "the kernel refuses the BPF programs: %s (-v shows why)", strerror(-err)) : 0;
+	autoload_xdp(skel);
+	return load_over(skel, why);
+}
+
+int programs_load_xdp(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		      int *fd, struct reason *why)
+{
+	int err = open_over(first, cfg, programs, why);
+	struct bpf_program *prog = NULL, *wanted;
+
+	if (err)
+		return err;
+	wanted = (*programs)->progs.nat64_xdp_4to6;
+	while ((prog = bpf_object__next_program((*programs)->obj, prog)))
+		bpf_program__set_autoload(prog, prog == wanted);
+	err = load_over(*programs, why);
+	*fd = err ? -1 : bpf_program__fd(wanted);
+	return err;
+}
+
+int programs_add_target(const struct nat64_bpf *programs, __u32 ifindex)
+{
+	return bpf_map_update_elem(bpf_map__fd(programs->maps.xdp_targets), &ifindex, &ifindex, BPF_ANY) ? -errno : 0;
 }
 
 int programs_set_ports(const struct nat64_bpf *programs, const struct ports *ports)
@@ -449,6 +503,11 @@ int programs_fd(const struct nat64_bpf *programs, enum nat64_way way)
 int programs_fast_fd(const struct nat64_bpf *programs)
 {
 	return bpf_program__fd(programs->progs.nat64_fast);
+}
+
+int programs_xdp_fd(const struct nat64_bpf *programs)
+{
+	return bpf_program__fd(programs->progs.nat64_xdp_6to4);
 }
 
 static unsigned long long memlock(const struct bpf_map *map)

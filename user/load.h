@@ -53,6 +53,17 @@ int programs_load_edit(const struct nat64_config *cfg, const struct loaded *maps
 int programs_fd(const struct nat64_bpf *programs, enum nat64_way way);
 int programs_fast_fd(const struct nat64_bpf *programs);
 
+/* The program for --xdp of an interface of IPv6 hosts. */
+int programs_xdp_fd(const struct nat64_bpf *programs);
+
+/* Loads nothing but the program for --xdp of an interface that IPv4 comes in by, over the same maps; *fd. 0, or a negative
+ * errno with *why. programs_close() in either case. */
+int programs_load_xdp(const struct nat64_bpf *first, const struct nat64_config *cfg, struct nat64_bpf **programs,
+		      int *fd, struct reason *why);
+
+/* Lets the programs for --xdp send frames to an interface. 0 or a negative errno. */
+int programs_add_target(const struct nat64_bpf *programs, __u32 ifindex);
+
 /* The memory that all maps of the programs take, in bytes; 0 if the kernel does not tell. */
 unsigned long long programs_memory(const struct nat64_bpf *programs);
 

@@ -293,6 +293,16 @@ int loaded_config(const struct loaded *old, struct nat64_config *cfg, struct rea
 	return err ? reason(why, err, "cannot read its configuration: %s", strerror(-err)) : 0;
 }
 
+int program_config(int fd, struct nat64_config *cfg)
+{
+	struct loaded maps = LOADED_NONE;
+	int err = loaded_maps(&maps, fd);
+
+	err = err ? err : maps.config < 0 ? -ENOENT : read_structs(maps.config, "nat64_config", 1, cfg, sizeof(*cfg));
+	loaded_close(&maps);
+	return err;
+}
+
 int program_owner(int fd, unsigned int *ifindex)
 {
 	const size_t offset = offsetof(struct nat64_bpf__rodata, cfg) + offsetof(struct nat64_config, ifindex);

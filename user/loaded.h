@@ -56,6 +56,9 @@ int loaded_stats(const struct loaded *old, size_t cpus, struct nat64_stats *stat
  * errno. */
 int loaded_freed(const struct loaded *old);
 
+/* The configuration that one program was loaded with. 0 or a negative errno. */
+int program_config(int fd, struct nat64_config *cfg);
+
 /* The index of the interface of the translator that a program belongs to, of this or another version of nat64. 0, or a
  * negative errno; -ENOENT: it is none. */
 int program_owner(int fd, unsigned int *ifindex);

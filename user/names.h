@@ -7,6 +7,7 @@
 
 extern const char *const WAY_NAMES[NAT64_WAYS];
 extern const char *const DROP_NAMES[NAT64_DROP_MAX];
+extern const char *const XDP_NAMES[NAT64_XDP_MODES]; /* what --xdp= takes */
 extern const char *const EVENT_NAMES[NAT64_EVENT_MAX];
 
 #endif

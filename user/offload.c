@@ -68,7 +68,7 @@ static int is_on(int fd, const char *ifname, __u32 feature)
 
 int offload_is_on(const char *ifname, const char *feature)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), ret = 0;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), ret = 0; /* which the units of systemd allow */
 	__u32 n, i;
 
 	if (fd < 0)

@@ -31,6 +31,12 @@ static const char *option_title(const struct option_spec *spec, char buf[64])
 	return buf;
 }
 
+/* Has it a value that need not be there? */
+static bool has_default(const struct option_spec *spec)
+{
+	return spec->arg && *spec->arg == '=';
+}
+
 /* Whether an option was given already: the command line wins over the file, and may repeat itself but not contradict itself. */
 enum given {
 	GIVEN_NOT,
@@ -57,6 +63,8 @@ static int option_take(const struct option_spec *spec, const char *title, const 
 
 	memset(&value, 0, sizeof(value));
 	value.flag = !spec->parse;
+	if (!arg && has_default(spec))
+		arg = "";
 	if (spec->parse && arg && spec->parse(arg, &value, &why))
 		return msg_fail(-EINVAL, "%s %s: %s", title, arg, why.text);
 	if (spec->append) {
@@ -179,8 +187,9 @@ static int combination_check(const struct options *o)
 	if (!is_for_setup(o) && !o->config && o->n_ports > 1)
 		return msg_fail(-EINVAL, "-i %s: given twice, with different values, and this is not to load",
 				o->ports[1].s);
-	if (*o->device && !o->n_ports && o->fast)
-		return msg_fail(-EINVAL, "--fast: not with --device alone, whose packets go by the stack");
+	if (*o->device && !o->n_ports && (o->fast || o->xdp))
+		return msg_fail(-EINVAL, "--%s: not with --device alone, whose packets go by the stack",
+				o->fast ? "fast" : "xdp");
 	if (o->restore && o->action != ACTION_LOAD && o->action != ACTION_RESTORE)
 		return msg_fail(-EINVAL, "--restore: not together with what else is to be done");
 	return 0;
@@ -305,7 +314,7 @@ static int file_option(const struct option_spec *table, char *line, enum given *
 	snprintf(title, sizeof(title), "%s:%u: %.64s", o->config, o->line, name);
 	if (!table[i].name)
 		return msg_fail(-EINVAL, "%s: not an option of a configuration file", title);
-	if (!*value && table[i].arg)
+	if (!*value && table[i].arg && !has_default(&table[i]))
 		return msg_fail(-EINVAL, "%s: needs a value", title);
 	if (*value && !table[i].arg)
 		return msg_fail(-EINVAL, "%s: takes no value", title);
@@ -350,9 +359,9 @@ static void options_getopt(const struct option_spec *table, char *letters, struc
 	for (size_t i = 0; table[i].name; i++, longs++) {
 		*longs = (struct option){
 			.name = table[i].name,
-			.has_arg = !table[i].arg	    ? no_argument
-				   : takes_words(&table[i]) ? optional_argument
-							    : required_argument,
+			.has_arg = !table[i].arg				      ? no_argument
+				   : takes_words(&table[i]) || has_default(&table[i]) ? optional_argument
+										      : required_argument,
 			.val = LONG_ONLY + (int)i,
 		};
 		if (table[i].letter)
@@ -443,8 +452,8 @@ void options_help(const struct option_spec *table)
 	for (; table->name; table++) {
 		char left[64];
 
-		snprintf(left, sizeof(left), "--%s%s%s", table->name, table->arg ? " " : "",
-			 table->arg ? table->arg : "");
+		snprintf(left, sizeof(left), has_default(table) ? "--%s%s[%s]" : "--%s%s%s", table->name,
+			 table->arg && !has_default(table) ? " " : "", table->arg ? table->arg : "");
 		if (table->letter)
 			printf("  -%c, %-24s %s\n", table->letter, left, table->help);
 		else
@@ -493,6 +502,7 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.set_tclass = o->tclass.set,
 		.tclass = o->tclass.value,
 		.fast = o->fast,
+		.xdp = o->xdp,
 		.has_static = statics_outside(&o->statics, &o->v4_prefix) > 0,
 	};
 	if (getrandom(&cfg->seed, sizeof(cfg->seed), GRND_NONBLOCK) < 0)

@@ -70,6 +70,7 @@ struct options {
 	struct octet tclass;
 	bool wkp_strict;
 	bool fast;
+	__u8 xdp;		/* enum nat64_xdp */
 	struct statics statics; /* sorted by IPv4 address */
 	struct address delete;
 	struct filter filter; /* of what to trace */
@@ -98,8 +99,8 @@ enum need {
 struct option_spec {
 	char letter; /* 0: has none */
 	const char *name;
-	const char
-		*arg; /* what --help calls its argument; NULL: takes none; in brackets: words that need not be there */
+	const char *arg; /* what --help calls its argument; NULL: takes none; in brackets: words that need not be there;
+		       * with a =: a value that need not be there, which comes to "" then */
 	const char *help;
 	/* Reads arg into *value, which is zero and as large as the field. NULL for a flag (bool). */
 	int (*parse)(const char *arg, void *value, struct reason *why);
@@ -127,6 +128,7 @@ int parse_per_prefix(const char *arg, void *value, struct reason *why);
 int parse_icmp_src(const char *arg, void *value, struct reason *why);
 int parse_mtu(const char *arg, void *value, struct reason *why);
 int parse_rate(const char *arg, void *value, struct reason *why);
+int parse_xdp(const char *arg, void *value, struct reason *why);
 int parse_octet(const char *arg, void *value, struct reason *why);
 int parse_static(const char *arg, void *value, struct reason *why);
 int append_static(struct options *o, const void *value);

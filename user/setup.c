@@ -16,6 +16,7 @@
 #include "route.h"
 #include "setup.h"
 #include "sysctl.h"
+#include "xdp.h"
 
 /* An interface besides the one that the routes lead to: a port that is wanted, or something that the translator has so far and is
  * to lose: a port, or the interface that its routes led to. */
@@ -40,6 +41,7 @@ struct setup {
 	struct loaded loaded;
 	struct ports before;
 	struct fast fast; /* and wanted */
+	struct xdp xdp;	  /* the same */
 
 	/* wanted */
 	struct part *parts; /* room for all that may be */
@@ -193,6 +195,90 @@ static int find_fast(struct setup *s)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
+/* The interfaces of the translator: all that it has or is to have, */
+static struct xdp_members members(const struct setup *s)
+{
+	struct xdp_members m = { { s->link->index }, 1 };
+
+	for (size_t i = 0; i < s->n_parts; i++)
+		xdp_add_member(&m, s->parts[i].link.index);
+	return m;
+}
+
+/* or those of them where IPv6 hosts are to have the program for --xdp. */
+static struct xdp_members xdp_ports(const struct setup *s)
+{
+	struct xdp_members m = { { s->link->index }, !s->link->own };
+
+	for (size_t i = 0; i < s->n_parts; i++)
+		if (s->parts[i].wanted && !s->parts[i].link.l3)
+			xdp_add_member(&m, s->parts[i].link.index);
+	return m;
+}
+
+/* Where IPv4 comes in, an interface that cannot have the program does without, but not that of the default route; and one must
+ * be left. */
+static int check_uplinks(struct setup *s, struct reason *why)
+{
+	struct reason not = { "" }, first = { "" };
+	__u32 way_out = 0;
+	size_t left = 0;
+
+	route_default4(s->nl, &way_out);
+	for (size_t i = 0; i < s->xdp.n; i++) {
+		struct xdp_program *p = &s->xdp.list[i];
+
+		if (!p->wanted || p->port)
+			continue;
+		if (!xdp_check(p, s->o->xdp, &not )) {
+			left++;
+			continue;
+		}
+		if (p->link->index == way_out)
+			return reason(why, -EINVAL, "--xdp: %s, where IPv4 comes in, %s", p->link->name, not .text);
+		p->wanted = false;
+		reason(&first, 0, "%s %s", p->link->name, not .text);
+		msg_info("--xdp: not on %s, which %s", p->link->name, not .text);
+	}
+	if (!left && first.text[0])
+		return reason(why, -EINVAL, "--xdp: on no interface that IPv4 comes in by: %s", first.text);
+	return 0;
+}
+
+/* Where the programs for --xdp are to be: on all ports that are Ethernet, and where IPv4 comes in. */
+static int want_xdp(struct setup *s, const struct xdp_members *all, struct reason *why)
+{
+	struct xdp_members ports = xdp_ports(s);
+	struct reason not = { "" };
+	int err = xdp_want(s->nl, &ports, all, &s->xdp, why);
+
+	for (size_t i = 0; !err && i < s->xdp.n; i++) {
+		const struct xdp_program *p = &s->xdp.list[i];
+
+		if (p->wanted && p->port && xdp_check(p, s->o->xdp, &not ))
+			err = reason(why, -EINVAL, "--xdp: %s %s", p->link->name, not .text);
+	}
+	return err ? err : check_uplinks(s, why);
+}
+
+/* Finds the programs for --xdp, as find_fast(). */
+static int find_xdp(struct setup *s)
+{
+	struct reason why = { "" }, missing = { "" };
+	struct xdp_members all = members(s);
+	int err = xdp_find(s->nl, &all, &s->xdp, &why);
+
+	if (err == -EPERM && !s->o->xdp && !is_loaded(s)) {
+		xdp_free(&s->xdp);
+		err = 0;
+	}
+	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
+		why = missing;
+	if (!err && s->o->xdp)
+		err = want_xdp(s, &all, &why);
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
 /* What is attached to the interfaces that are wanted, and what else the translator has */
 static int find_attachments(struct setup *s)
 {
@@ -268,6 +354,7 @@ static int check(struct setup *s)
 		return msg_fail(-EPERM, "%s: %s", s->link->name, why.text);
 	err = find_attachments(s);
 	err = err ? err : find_fast(s);
+	err = err ? err : find_xdp(s);
 	if (err)
 		return err;
 	err = check_network(s, &why);
@@ -286,6 +373,7 @@ static int config_link(struct setup *s, const struct link *link, struct nat64_co
 	cfg->cut_mtu = cfg->mtu < cfg->lowest_ipv6_mtu ? cfg->mtu : cfg->lowest_ipv6_mtu;
 	cfg->l3 = link->l3;
 	cfg->device = link->own;
+	cfg->mac = link->mac;
 	cfg->bridge_nf = kernel_bridge_nf(s->nl, link);
 	cfg->port = ports_add(&s->ports, &s->before, link);
 	return cfg->port ? 0 : msg_fail(-E2BIG, "-i %s: too many interfaces", link->name);
@@ -334,6 +422,30 @@ static int load_ports(struct setup *s)
 	return err ? msg_fail(err, "%s: cannot fill in the maps: %s", s->link->name, strerror(-err)) : 0;
 }
 
+/* The programs for --xdp of all interfaces that are to have one */
+static int load_xdp(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->xdp.n; i++) {
+		struct xdp_program *p = &s->xdp.list[i];
+		struct nat64_config cfg = s->cfg;
+
+		cfg.mac = p->link->mac;
+		if (p->wanted && !p->port)
+			err = programs_load_xdp(s->programs, &cfg, &p->programs, &p->fd, &why);
+		else if (p->wanted && p->link->index == s->link->index)
+			p->fd = programs_xdp_fd(s->programs);
+		for (size_t k = 0; k < s->n_parts; k++)
+			if (p->wanted && p->link->index == s->parts[k].link.index)
+				p->fd = programs_xdp_fd(s->parts[k].programs);
+		if (err)
+			msg_fail(err, "%s: %s", p->link->name, why.text);
+	}
+	return err;
+}
+
 static int load(struct setup *s)
 {
 	struct reason why = { "" };
@@ -354,7 +466,8 @@ static int load(struct setup *s)
 	if (err)
 		return err;
 	err = programs_load(s->o, &s->cfg, &s->loaded, &s->programs, &s->inherit, &why);
-	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : load_ports(s);
+	err = err ? msg_fail(err, "%s: %s", s->link->name, why.text) : load_ports(s);
+	return err ? err : load_xdp(s);
 }
 
 /* Are the mappings those that the programs before had? */
@@ -639,6 +752,36 @@ static int attach_fast(struct setup *s)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
+/* On all interfaces first, and then they may send to each other. */
+static int attach_xdp(struct setup *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->xdp.n; i++) {
+		struct xdp_program *p = &s->xdp.list[i];
+
+		err = p->wanted ? xdp_attach(s->nl, p, s->o->xdp) : 0;
+		if (err == -ENODEV && !p->port) /* it has gone */
+			err = 0;
+		if (err)
+			msg_fail(err, "--xdp: cannot attach to %s: %s", p->link->name, nl_error(s->nl, err));
+	}
+	for (size_t i = 0; !err && i < s->xdp.n; i++) {
+		err = s->xdp.list[i].attached ? programs_add_target(s->programs, s->xdp.list[i].link->index) : 0;
+		if (err)
+			msg_fail(err, "%s: cannot fill in the maps: %s", s->link->name, strerror(-err));
+	}
+	return err;
+}
+
+static int remove_xdp(struct setup *s)
+{
+	struct reason why = { "" };
+	int err = xdp_remove(s->nl, &s->xdp, &why);
+
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
 static int remove_fast(struct setup *s)
 {
 	struct reason why = { "" };
@@ -683,6 +826,7 @@ static struct fds fds_of(const struct nat64_bpf *programs)
 /* Back to what was there before, in reverse. */
 static void undo(struct setup *s)
 {
+	xdp_undo(s->nl, &s->xdp, s->o->xdp);
 	if (s->o->fast)
 		fast_undo(s->nl, &s->fast, programs_fast_fd(s->programs));
 	if (s->device_route_made)
@@ -848,6 +992,23 @@ static void tell_fast(const struct setup *s)
 		msg_note("--fast: no other Ethernet interface has an IPv4 address; run nat64 again when one has");
 }
 
+/* Where the programs for --xdp are now */
+static void tell_xdp(const struct setup *s)
+{
+	bool uplink = false;
+
+	for (size_t i = 0; i < s->xdp.n; i++) {
+		const struct xdp_program *p = &s->xdp.list[i];
+
+		if (!(s->o->dry_run ? p->wanted : p->attached))
+			continue;
+		msg_info("  xdp           %s, %s", p->link->name, p->port ? "IPv6 to IPv4" : "IPv4 to IPv6");
+		uplink |= !p->port;
+	}
+	if (s->o->xdp && !uplink)
+		msg_note("--xdp: no other Ethernet interface has an IPv4 address; run nat64 again when one has");
+}
+
 /* What is loaded now, for -v */
 static void tell(const struct setup *s)
 {
@@ -874,6 +1035,7 @@ static void tell(const struct setup *s)
 	msg_info("  mappings      %s", s->inherit == INHERIT_NOTHING ? "none yet" : "kept");
 	msg_info("  memory        %llu kB", (programs_memory(s->programs) + 1023) / 1024);
 	tell_fast(s);
+	tell_xdp(s);
 	msg_info("IPv6 hosts need a route to %s via an address of this machine%s%s.", text6(s->o->v6_prefix).s,
 		 s->link->own ? "" : " on ", s->link->own ? "" : dev);
 }
@@ -910,6 +1072,8 @@ static int finish(struct setup *s)
 {
 	int err, first = change_state(s);
 
+	err = remove_xdp(s);
+	first = first ? first : err;
 	err = remove_fast(s);
 	first = first ? first : err;
 	err = attachment_remove_old_filters(s->nl, &s->attachment);
@@ -944,6 +1108,7 @@ static void release(struct setup *s)
 {
 	tells_free(&s->tells);
 	fast_free(&s->fast);
+	xdp_free(&s->xdp);
 	reconcile_free(&s->reconcile);
 	for (size_t i = 0; i < s->n_parts; i++) {
 		attachment_close(&s->parts[i].attachment);
@@ -980,7 +1145,8 @@ static int bring_in(struct setup *s)
 	err = err ? err : attach_ports(s);
 	err = err ? err : settle_routes(s);
 	err = err ? err : add_device_route(s);
-	return err ? err : attach_fast(s);
+	err = err ? err : attach_fast(s);
+	return err ? err : attach_xdp(s);
 }
 
 int setup_load(struct nl *nl, const struct link *link, const struct link *ports, size_t n_ports,
@@ -1082,6 +1248,20 @@ static int find_others(struct setup *s)
 	return find_members(s);
 }
 
+/* Removes what the translator has of --xdp, or one that is gone. *found: there was something. */
+static int remove_xdp_of(struct setup *s, bool *found)
+{
+	struct reason why = { "" }, missing = { "" };
+	struct xdp_members all = members(s);
+	int err = xdp_find(s->nl, &all, &s->xdp, &why);
+
+	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
+		why = missing;
+	*found |= s->xdp.n;
+	err = err ? err : xdp_remove(s->nl, &s->xdp, &why);
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
 int setup_unload(struct nl *nl, const struct link *link)
 {
 	struct setup s = { .nl = nl, .link = link, .attachment = ATTACHMENT_NONE, .loaded = LOADED_NONE };
@@ -1093,6 +1273,7 @@ int setup_unload(struct nl *nl, const struct link *link)
 		return msg_fail(-EPERM, "%s: %s", link->name, why.text);
 	err = init(&s, NULL, 0);
 	err = err ? err : find_others(&s);
+	err = err ? err : remove_xdp_of(&s, &found);
 	/* The device that routes lead to is the last to go. */
 	for (size_t i = 0; !err && i < s.n_parts; i++)
 		err = s.parts[i].link.own ? 0 : unload(nl, &s.parts[i].link, &found);
@@ -1109,15 +1290,23 @@ int setup_unload(struct nl *nl, const struct link *link)
 
 int setup_clean(struct nl *nl, bool *found)
 {
+	const struct xdp_members none = { 0 };
 	struct reason why = { "" };
 	struct fast fast;
+	struct xdp xdp;
 	int err;
 
 	*found = false;
 	if (check_capabilities(TASK_UNLOAD, &why) || check_capabilities(TASK_TELL, &why))
 		return 0; /* nothing is found by those who may not look */
+	err = xdp_find(nl, &none, &xdp, &why);
+	*found = err || xdp.n;
+	err = err ? err : xdp_remove(nl, &xdp, &why);
+	xdp_free(&xdp);
+	if (err)
+		return msg_fail(err, "%s", why.text);
 	err = fast_find(nl, NULL, false, &fast, &why);
-	*found = err || fast.n;
+	*found |= err || fast.n;
 	err = err ? err : fast_remove(nl, &fast, &why);
 	fast_free(&fast);
 	return err ? msg_fail(err, "%s", why.text) : 0;

@@ -19,6 +19,7 @@
 #include "status.h"
 #include "table.h"
 #include "translator.h"
+#include "xdp.h"
 
 static const char *const WAY_TITLES[NAT64_WAYS] = { [NAT64_6TO4] = "IPv6 to IPv4", [NAT64_4TO6] = "IPv4 to IPv6" };
 
@@ -35,6 +36,8 @@ struct status {
 	struct ports ports;
 	char (*fast)[IF_NAMESIZE]; /* interfaces with the program for --fast */
 	size_t n_fast;
+	char (*xdp)[IF_NAMESIZE]; /* those with programs for --xdp */
+	size_t n_xdp;
 	struct prefix6 *allowed;
 	size_t n_allowed;
 	struct statics statics;
@@ -45,6 +48,7 @@ struct status {
 static void status_free(struct status *s)
 {
 	free(s->fast);
+	free(s->xdp);
 	free(s->allowed);
 	statics_free(&s->statics);
 }
@@ -125,6 +129,25 @@ static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 	while (!err && (p = fast_next(&fast, link->index, &i)))
 		memcpy(s->fast[s->n_fast++], p->place.link->name, sizeof(*s->fast));
 	fast_free(&fast);
+	return err;
+}
+
+static int get_xdp(struct nl *nl, const struct link *link, struct status *s)
+{
+	struct xdp_members members = xdp_members_of(link->index, &s->ports);
+	struct reason why = { "" };
+	struct xdp xdp;
+	int err = xdp_find(nl, &members, &xdp, &why);
+
+	if (err)
+		msg_fail(err, "%s: %s", link->name, why.text);
+	s->xdp = err ? NULL : calloc(xdp.n + 1, sizeof(*s->xdp));
+	if (!err && !s->xdp)
+		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	for (size_t i = 0; !err && i < xdp.n; i++)
+		if (xdp.list[i].of_members)
+			memcpy(s->xdp[s->n_xdp++], xdp.list[i].link->name, sizeof(*s->xdp));
+	xdp_free(&xdp);
 	return err;
 }
 
@@ -278,6 +301,24 @@ static void print_fast(struct out *o, const struct status *s)
 	out_text(o, "\n");
 }
 
+static void print_xdp(struct out *o, const struct status *s)
+{
+	if (!s->cfg.xdp) {
+		out_null(o, "xdp");
+		return;
+	}
+	out_object(o, "xdp");
+	out_text(o, "  xdp               %s", s->n_xdp ? "" : "on no interface");
+	out_array(o, "interfaces");
+	for (size_t i = 0; i < s->n_xdp; i++) {
+		out_text(o, "%s", i ? ", " : "");
+		out_string(o, NULL, "%s", s->xdp[i]);
+	}
+	out_close(o);
+	out_string(o, "mode", " (%s)\n", s->cfg.xdp < NAT64_XDP_MODES ? XDP_NAMES[s->cfg.xdp] : "?");
+	out_close(o);
+}
+
 static void print_programs(struct out *o, const struct status *s)
 {
 	struct utsname uts = { 0 };
@@ -352,6 +393,7 @@ static void print_status(struct out *o, const struct status *s)
 		print_config(o, s);
 		print_ports(o, s);
 		print_fast(o, s);
+		print_xdp(o, s);
 		print_programs(o, s);
 		print_mappings(o, s);
 		for (int way = 0; way < NAT64_WAYS; way++)
@@ -517,6 +559,8 @@ static int status_add(struct nl *nl, const struct link *link, bool must, struct 
 	err = status_get(&t, more);
 	if (!err && t.cfg.fast)
 		err = get_fast(nl, t.link, more);
+	if (!err && t.cfg.xdp)
+		err = get_xdp(nl, t.link, more);
 	err = err ? err : health(nl, &t, &more->statics, &more->problems);
 out:
 	translator_close(&t);

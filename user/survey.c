@@ -24,6 +24,7 @@
 #include "survey.h"
 #include "sysctl.h"
 #include "tcx.h"
+#include "xdp.h"
 
 #define FINDINGS_MAX 128
 #define GRO_MAX	     65536 /* bytes, BIG TCP has more */
@@ -330,7 +331,7 @@ static void look_at_interface(struct survey *s, const struct link *link)
 {
 	size_t before = s->n;
 
-	if (link->xdp)
+	if (link->xdp_mode && !xdp_is_ours(link))
 		found(s, STATE_NOTE, "XDP",
 		      "%s: a program sees packets before nat64 does, and what it takes never comes", link->name);
 	if (offload_is_on(link->name, "rx-udp-gro-forwarding") > 0)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "array.h"
+#include "names.h"
 #include "options.h"
 
 #define MIN_IPV6_MTU 1280
@@ -150,6 +151,16 @@ int parse_mtu(const char *arg, void *value, struct reason *why)
 int parse_rate(const char *arg, void *value, struct reason *why)
 {
 	return parse_number(arg, 0, NAT64_RATE_MAX, value, why);
+}
+
+int parse_xdp(const char *arg, void *value, struct reason *why)
+{
+	__u8 *mode = value;
+
+	*mode = NAT64_XDP_NATIVE;
+	while (*arg && *mode < NAT64_XDP_MODES && strcmp(arg, XDP_NAMES[*mode]))
+		++*mode;
+	return *mode == NAT64_XDP_MODES ? reason(why, -EINVAL, "not native, veth or generic") : 0;
 }
 
 int parse_octet(const char *arg, void *value, struct reason *why)

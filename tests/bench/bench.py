@@ -45,6 +45,7 @@ TAYGA_PREFIX, TAYGA_HOST = '2001:db8:64::/96', '10.32.0.2'
 TO4, TO6 = '6→4', '4→6'
 DEVICE = '--device', 'nat64'
 PORT = *DEVICE, '-i', 'eth0'      # of that device
+XDP = '--xdp=veth',
 MODES = {(): (), ('--fast',): ('--fast',), DEVICE: ('--device',), PORT: ('a port of --device',),
          (*PORT, '--fast'): ('a port of --device --fast',)}        # and what a row calls it
 CPUS = sorted(os.sched_getaffinity(0))
@@ -70,18 +71,19 @@ def udp(src, dst, proto=17, payload=18):
     body = body[:6] + struct.pack('!H', checksum(pseudo + body)) + body[8:]
     if src.version == 6:
         return struct.pack('!IHBB', 6 << 28, len(body), proto, 64) + src.packed + dst.packed + body
-    head = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 1, 0, 64, proto, 0) + src.packed + dst.packed
+    df = 0x4000 if len(body) > 1232 else 0      # what is long would be cut
+    head = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(body), 1, df, 64, proto, 0) + src.packed + dst.packed
     return head[:10] + struct.pack('!H', checksum(head)) + head[12:] + body
 
 
-def from6(first=BEHIND6, dst=BEHIND4, prefix=WELL_KNOWN):
+def from6(first=BEHIND6, dst=BEHIND4, prefix=WELL_KNOWN, payload=18):
     """From IPv6 hosts, `first` and the following, to an IPv4 host."""
-    return Flow('eth0', udp(first, embed(dst, prefix)), 14 + 20, 0, 14 + 40 + 6)
+    return Flow('eth0', udp(first, embed(dst, prefix), payload=payload), 14 + 20, 0, 14 + 40 + 6)
 
 
-def from4(first, proto=17):
+def from4(first, proto=17, payload=18):
     """From an IPv4 host to `first` and the following."""
-    return Flow('eth1', udp(BEHIND4, first, proto), 14 + 16, 14 + 10, 14 + 20 + 6)
+    return Flow('eth1', udp(BEHIND4, first, proto, payload), 14 + 16, 14 + 10, 14 + 20 + 6)
 
 
 def padded(first):
@@ -89,10 +91,10 @@ def padded(first):
     return from4(first)._replace(packet=udp(BEHIND4, first, payload=2) + bytes(16))
 
 
-def plain(way):
+def plain(way, payload=18):
     if way == TO6:
-        return from4(PLAIN6)
-    return Flow('eth0', udp(PLAIN6, BEHIND4), 14 + 12, 14 + 10, 14 + 20 + 6)
+        return from4(PLAIN6, payload=payload)
+    return Flow('eth0', udp(PLAIN6, BEHIND4, payload=payload), 14 + 12, 14 + 10, 14 + 20 + 6)
 
 
 def pool_host(n, base=POOL):
@@ -153,6 +155,8 @@ class Bench:
     def argv(self, flow, hosts, dev, action, *options):
         frame = self.macs[flow.dev] + '020000000001' + ('86dd' if flow.packet[0] >> 4 == 6 else '0800') \
             + flow.packet.hex()
+        if len(frame) > 256:        # flood.h: FRAME_MAX; what is behind is zero
+            options, frame = (*options, '-l', len(frame) // 2), frame[:256]
         several = ['-h', hosts, '-a', flow.word, '-i', flow.ip_checksum, '-u', flow.udp_checksum]
         return [FLOOD, '-c', CPUS[-1], *options, *(several if hosts > 1 else []), 'send', dev, action, frame]
 
@@ -184,9 +188,9 @@ class Bench:
         with bpf.Translator(self.gw) as t:
             return t.drops().get(reason, 0)
 
-    def plain(self, way, **how):
+    def plain(self, way, payload=18, **how):
         """Plain IPv4 forwarding of the same packets, now. No translator may be loaded."""
-        return self.measure(f'plain {way}', plain(way), **how)
+        return self.measure(f'plain {way}', plain(way, payload), **how)
 
     # What is measured against what
 
@@ -257,6 +261,33 @@ class Bench:
             yield process.stdout.readline() == 'ready\n'
         finally:
             self.lab.end(process)
+
+    @contextlib.contextmanager
+    def xdp_sinks(self):
+        """XDP programs count on the far hosts, where that of the gateway sends frames to; by tc it would be the sinks that take
+        the time."""
+        tc = self.sinks
+        far = {'eth0': self.h4, 'eth1': self.h6}
+        try:
+            self.sinks = {dev: int(host.run(FLOOD, 'xdp-sink', 'eth0').stdout) for dev, host in far.items()}
+            yield
+        finally:
+            self.sinks = tc
+            for host in far.values():
+                host.ip('link', 'set', 'eth0', 'xdpdrv', 'off')
+
+    @contextlib.contextmanager
+    def forwarder(self, way):
+        """An XDP program on the gateway that does nothing but send frames on."""
+        dev, to, far = ('eth0', 'eth1', self.h4) if way == TO4 else ('eth1', 'eth0', self.h6)
+        macs = far.mac('eth0').replace(':', '') + self.macs[to]
+        self.gw.run(FLOOD, 'forward', dev, to, macs)
+        self.gw.run(FLOOD, 'forward', to, dev, macs)        # a veth takes frames from XDP if it has a program itself
+        try:
+            yield
+        finally:
+            for name in dev, to:
+                self.gw.ip('link', 'set', name, 'xdpdrv', 'off')
 
     @contextlib.contextmanager
     def gateway_cpu(self):
@@ -332,6 +363,38 @@ def link(b):
     with b.loaded():
         for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
             b.row(f'{way}, 1 flow', b.measure(way, flow, action='tx'), base[way])
+
+
+def xdp(b):
+    """All by the veth link, as frames come to a driver's XDP programs."""
+    if not b.option('--xdp'):
+        b.skip('XDP', 'this nat64 has no --xdp')
+        return
+    base = {}
+    with b.xdp_sinks():
+        for payload, size in (18, '64-byte packets'), (1472 - 20, '1500-byte packets'):
+            for way in TO4, TO6:
+                base[way, size] = b.row(f'plain IPv4, {way} direction, {size}', b.plain(way, payload, action='tx'), subject='plain')
+        for way in TO4, TO6:
+            base[way, 'hosts'] = b.row(f'plain IPv4, {way} direction, 10,000 hosts', b.plain(way, hosts=10000, action='tx'),
+                                       subject='plain')
+            with b.forwarder(way):
+                b.row(f'a frame sent on as it is, {way} direction', b.measure('forwarder', plain(way), action='tx'),
+                      base[way, '64-byte packets'], subject='floor', in_chart=True)
+        with b.loaded(more=XDP):
+            for payload, size in (18, '64-byte packets'), (1472 - 20, '1500-byte packets'):
+                for way, flow in (TO4, from6(payload=payload)), (TO6, from4(pool_host(1), payload=payload)):
+                    b.row(f'{way}, {size}, --xdp', b.measure(way, flow, action='tx'), base[way, size], in_chart=True)
+            b.row(f'{TO6}, 64-byte packets that are padding in part, --xdp', b.measure(TO6, padded(pool_host(1)), action='tx'),
+                  base[TO6, '64-byte packets'])
+            for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+                b.row(f'{way}, 10,000 hosts, --xdp', b.measure(way, flow, hosts=10000, action='tx'), base[way, 'hosts'], in_chart=True)
+        with b.loaded(24, more=XDP):
+            b.send(from6(), hosts=254, frames=254, sink=False, action='tx')
+            for name, flow, reason in ('new hosts, pool full', from6('fc00:66::2:0'), 'pool-full'), \
+                    ('not allowed', from6('2001:db8::2:0'), 'not-allowed'):
+                b.row(f'{TO4}, {name}, --xdp', b.measure(name, flow, hosts=10000, reason=reason, action='tx'),
+                      base[TO4, '64-byte packets'], in_chart=True)
 
 
 def attack(b):
@@ -441,10 +504,11 @@ def tcp(b):
             for way, reverse in (TO4, False), (TO6, True):
                 base[way] = b.row(f'plain IPv4, {way} direction, {name}', iperf(b, SERVER, streams, reverse),
                                   unit='Gbit/s', subject='plain')
-            for mode in b.modes() if streams == 1 else [()]:
+            modes = {mode: MODES[mode] for mode in b.modes()} | ({XDP: ('--xdp',)} if b.option('--xdp') else {})
+            for mode in modes if streams == 1 else [()]:
                 with b.loaded(more=mode):
                     for way, reverse in (TO4, False), (TO6, True):
-                        b.row(', '.join([f'TCP {way}', name, *MODES[mode]]), iperf(b, embed(SERVER), streams, reverse), base[way],
+                        b.row(', '.join([f'TCP {way}', name, *modes[mode]]), iperf(b, embed(SERVER), streams, reverse), base[way],
                               'Gbit/s', in_chart=True)
             with b.tayga() if streams == 1 and 'no' not in kind else contextlib.nullcontext() as tayga:
                 for way, reverse in ((TO4, False), (TO6, True)) if tayga else ():
@@ -519,6 +583,7 @@ GROUPS = {name: (function, title, most) for name, function, title, most in [
     ('udp', udp64, '64-byte UDP packets', 99),
     ('short', short, '64-byte UDP packets that are padding in part', 99),
     ('link', link, '64-byte UDP packets that come over the veth link, its NAPI and GRO', 99),
+    ('xdp', xdp, 'By XDP, over the veth link; the far host counts by XDP, too', 99),
     ('attack', attack, 'New hosts; what a scan or an attack costs', 99),
     ('growth', growth, 'How cost grows', 99),
     ('static', static, 'Static prefixes', 99),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* flood.bpf.c - the benchmark's generator of frames (XDP under BPF_PROG_TEST_RUN, live frames), its sink, and what the
- * kernel's own part of a translation takes (tc) */
+/* flood.bpf.c - the benchmark's generator of frames (XDP under BPF_PROG_TEST_RUN, live frames), its sinks, what the kernel's
+ * own part of a translation takes (tc), and what there is to gain (XDP) */
 #include <stdbool.h>
 
 #include <linux/bpf.h>
@@ -62,9 +62,9 @@ int flood(struct xdp_md *ctx)
 	__u32 *to = data, old, new, n = cfg.len, at = cfg.word_at &(FRAME_MAX - 4);
 	__u16 *checksum;
 
-	if (data + n > end || n > FRAME_MAX || (cfg.gap && !is_due()))
+	if (data + n > end || n > LENGTH_MAX || (cfg.gap && !is_due()))
 		return XDP_DROP; /* what is dropped here is no frame that was sent */
-		/* The whole frame each time: pages are used again, and the stack has written to them. */
+				 /* All headers each time: pages are used again, and the stack has written to them. */
 #pragma unroll
 	for (__u32 i = 0; i < FRAME_MAX / 4; i++)
 		if (i * 4 + 4 <= n && (void *)(to + i + 1) <= end)
@@ -103,37 +103,65 @@ int flood(struct xdp_md *ctx)
 	return cfg.action;
 }
 
-/* Counts and drops the generator's packets, IPv4 or IPv6. */
-SEC("tc")
-int flood_sink(struct __sk_buff *skb)
+/* Is it one of the generator's packets, IPv4 or IPv6? Then it is counted. */
+static __always_inline bool arrives(void *data, void *end)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 	struct ethhdr *eth = data;
 	struct udphdr *udp;
 	__u32 zero = 0;
 	struct flood_arrived *a;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+	if ((void *)(eth + 1) > end)
+		return false;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = (void *)(eth + 1);
 
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > end || ip->protocol != IPPROTO_UDP || ip->ihl != 5)
-			return TC_ACT_UNSPEC;
-	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+			return false;
+	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6hdr *ip = (void *)(eth + 1);
 
 		udp = (void *)(ip + 1);
 		if ((void *)(udp + 1) > end || ip->nexthdr != IPPROTO_UDP)
-			return TC_ACT_UNSPEC;
+			return false;
 	} else {
-		return TC_ACT_UNSPEC;
+		return false;
 	}
 	a = bpf_map_lookup_elem(&arrived, &zero);
 	if (udp->dest != bpf_htons(FLOOD_PORT) || !a)
-		return TC_ACT_UNSPEC;
+		return false;
 	if (!(++a->count & 63))
 		a->last = bpf_ktime_get_ns();
-	return TC_ACT_SHOT;
+	return true;
+}
+
+SEC("tc")
+int flood_sink(struct __sk_buff *skb)
+{
+	return arrives((void *)(long)skb->data, (void *)(long)skb->data_end) ? TC_ACT_SHOT : TC_ACT_UNSPEC;
+}
+
+SEC("xdp")
+int flood_xdp_sink(struct xdp_md *ctx)
+{
+	return arrives((void *)(long)ctx->data, (void *)(long)ctx->data_end) ? XDP_DROP : XDP_PASS;
+}
+
+/* Sends every frame on, with the MAC addresses of cfg.frame: no translator by XDP can be faster. */
+SEC("xdp")
+int flood_forward(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const volatile __u32 *from = (const volatile __u32 *)cfg.frame;
+	__u32 *to = data;
+
+	if (data + sizeof(struct ethhdr) > end)
+		return XDP_PASS;
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	return bpf_redirect(cfg.to, 0);
 }
 
 /* What no translator by tc does without: to be called, to have the kernel change the protocol, and to write headers; on a device of

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <bpf/bpf.h>
+#include <linux/if_link.h>
 #include <bpf/libbpf.h>
 
 #include "flood.h"
@@ -29,11 +30,14 @@
 
 static const char usage[] =
 	"usage: flood sink IF                 count and drop what comes in; prints the id of the map that counts\n"
+	"       flood xdp-sink IF             the same by XDP\n"
+	"       flood forward IF TO MACS      send what comes in by IF on by TO, by XDP, with these MAC addresses in hex\n"
 	"       flood floor IF WAY FRAME      WAY: 6to4 (ingress) or 4to6 (egress): while it runs, the packets of the\n"
 	"                                     benchmark leave the hook, before other programs there, with FRAME's headers;\n"
 	"                                     device-6to4, device-4to6 (egress): and come in again\n"
 	"       flood send IF ACTION FRAME    ACTION: pass (in by IF), tx (out by IF, as XDP does) or drop; FRAME in hex\n"
 	"  -n FRAMES              how many\n"
+	"  -l BYTES               length of the frame, if it has more than FRAME says: zeros\n"
 	"  -g NS -t MS            a frame each NS nanoseconds, for MS milliseconds\n"
 	"  -h HOSTS -a OFFSET -i OFFSET -u OFFSET\n"
 	"                         count up the 32-bit word at -a through HOSTS values; IPv4 and UDP checksum are at -i, -u\n"
@@ -121,6 +125,28 @@ out:
 	return err;
 }
 
+/* Attaches one of the programs by XDP, for as long as nobody takes it away. */
+static int attach_xdp(int ifindex, const struct flood_config *cfg, bool sink)
+{
+	struct flood_bpf *skel = flood_bpf__open();
+	struct bpf_map_info info = {};
+	struct bpf_program *mine;
+	__u32 size = sizeof(info);
+	int err;
+
+	if (!skel)
+		return -errno;
+	mine = sink ? skel->progs.flood_xdp_sink : skel->progs.flood_forward;
+	skel->rodata->cfg = *cfg;
+	err = load_only(skel, mine);
+	err = err ? err : bpf_xdp_attach(ifindex, bpf_program__fd(mine), XDP_FLAGS_DRV_MODE, NULL);
+	err = err ? err : bpf_obj_get_info_by_fd(bpf_map__fd(skel->maps.arrived), &info, &size);
+	if (!err && sink)
+		printf("%u\n", info.id);
+	flood_bpf__destroy(skel);
+	return err;
+}
+
 static int hold_floor(int ifindex, const struct flood_config *cfg, bool to6)
 {
 	struct bpf_link_create_opts opts = { .sz = sizeof(opts), .flags = BEFORE };
@@ -190,8 +216,9 @@ static double median_slice(const struct flood_bpf__bss *bss, __u64 slice)
 static int send_frames(int ifindex, const struct flood_config *cfg, __u32 frames, __u32 ms, int sink)
 {
 	struct xdp_md ctx = { .data_end = cfg->len, .ingress_ifindex = ifindex };
+	__u8 frame[LENGTH_MAX] = {};
 	struct bpf_test_run_opts opts = { .sz = sizeof(opts),
-					  .data_in = cfg->frame,
+					  .data_in = frame,
 					  .data_size_in = cfg->len,
 					  .ctx_in = &ctx,
 					  .ctx_size_in = sizeof(ctx),
@@ -207,6 +234,7 @@ static int send_frames(int ifindex, const struct flood_config *cfg, __u32 frames
 	__u64 last;
 	int err;
 
+	memcpy(frame, cfg->frame, FRAME_MAX);
 	skel = flood_bpf__open();
 	if (!skel)
 		return -errno;
@@ -243,15 +271,18 @@ out:
 int main(int argc, char **argv)
 {
 	struct flood_config cfg = { .hosts = 1, .burst = BURST };
-	__u32 frames = 0, ms = 0;
+	__u32 frames = 0, ms = 0, length = 0;
 	int opt, err, sink = -1;
 	unsigned int ifindex;
 	cpu_set_t cpus;
 
-	while ((opt = getopt(argc, argv, "+n:g:t:h:a:i:u:s:c:")) != -1) {
+	while ((opt = getopt(argc, argv, "+n:l:g:t:h:a:i:u:s:c:")) != -1) {
 		switch (opt) {
 		case 'n':
 			frames = number(optarg, 0x7fffffff);
+			break;
+		case 'l':
+			length = number(optarg, LENGTH_MAX);
 			break;
 		case 'g':
 			cfg.gap = number(optarg, 1000000000);
@@ -305,11 +336,17 @@ int main(int argc, char **argv)
 	libbpf_set_print(print);
 	if (argc == 2 && !strcmp(argv[0], "sink")) {
 		err = attach_sink(ifindex);
+	} else if (argc == 2 && !strcmp(argv[0], "xdp-sink")) {
+		err = attach_xdp(ifindex, &cfg, true);
+	} else if (argc == 4 && !strcmp(argv[0], "forward") && parse_frame(argv[3], &cfg) &&
+		   (cfg.to = if_nametoindex(argv[2]))) {
+		err = attach_xdp(ifindex, &cfg, false);
 	} else if (argc == 4 && !strcmp(argv[0], "floor") && parse_frame(argv[3], &cfg)) {
 		cfg.again = !strncmp(argv[2], "device", 6);
 		err = hold_floor(ifindex, &cfg, !!strstr(argv[2], "4to6"));
 	} else if (argc == 4 && !strcmp(argv[0], "send") && parse_frame(argv[3], &cfg)) {
 		cfg.action = !strcmp(argv[2], "pass") ? XDP_PASS : !strcmp(argv[2], "tx") ? XDP_TX : XDP_DROP;
+		cfg.len = length > cfg.len ? length : cfg.len;
 		cfg.step = PRIME % cfg.hosts;
 		/* A slice begins with a batch, when all frames before it have been forwarded. */
 		cfg.slice = ms || frames < 2 * SLICE ? BATCH : SLICE;

@@ -5,7 +5,8 @@
 
 #include <linux/types.h>
 
-#define FRAME_MAX  128
+#define FRAME_MAX  128	/* bytes of a frame that are made anew each time; the rest is zero */
+#define LENGTH_MAX 1514 /* of the whole frame */
 #define FLOOD_UDP  26	/* bytes of UDP in a packet of the benchmark */
 #define FLOOD_PORT 5678 /* UDP destination port: the sink counts and drops such packets and no others */
 
@@ -26,6 +27,7 @@ struct flood_config {
 	__u32 step;	      /* prime to hosts: from one frame's host to the next one's, so that they come unordered */
 	__u32 ip_checksum_at; /* 0: there is none, IPv6 */
 	__u32 udp_checksum_at;
+	__u32 to;    /* forwarder: index of the interface */
 	__u32 again; /* floor: the packet comes in by the same interface, where else it would go on */
 	__u64 gap;   /* nanoseconds from frame to frame; 0: no pause */
 	__u64 burst; /* a generator that is late for longer than this (nanoseconds) does not catch up */
