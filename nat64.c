@@ -11,6 +11,7 @@
 #include "user/follow.h"
 #include "user/link.h"
 #include "user/mappings.h"
+#include "user/mirror.h"
 #include "user/msg.h"
 #include "user/netlink.h"
 #include "user/options.h"
@@ -73,6 +74,8 @@ static const struct option_spec OPTIONS[] = {
 	{ 0, "json", NULL, "print any of these five as JSON", NULL, FIELD(json) },
 	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
 	{ 0, "save", "FILE", "write the mappings to a file", parse_path, TEXT(save), .action = ACTION_SAVE },
+	{ 0, "mirror", "FILE", "keep the mappings of another gateway; - is stdin", parse_path, TEXT(mirror),
+	  .action = ACTION_MIRROR },
 	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
 	  .action = ACTION_DELETE },
 	{ 0, "flush", NULL, "remove all dynamic mappings", .action = ACTION_FLUSH },
@@ -102,6 +105,7 @@ static void help(void)
 	     "       nat64 --check [-i IF...] [OPTION]... [--json]\n"
 	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
 	     "       nat64 -i IF --save FILE|--restore FILE\n"
+	     "       nat64 -i IF --mirror FILE                    more than one gateway\n"
 	     "\n"
 	     "IPv6 hosts behind interface IF reach IPv4 hosts through the NAT64 prefix.\n");
 	options_help(OPTIONS);
@@ -158,6 +162,8 @@ static int act(struct nl *nl, const struct link *link, const struct options *o)
 	case ACTION_MONITOR:
 	case ACTION_TRACE:
 		return follow(nl, link, o);
+	case ACTION_MIRROR:
+		return mirror(nl, link, o);
 	case ACTION_CHECK:
 		return survey_show(nl, link, NULL, 0, o);
 	}
@@ -322,7 +328,7 @@ static int run(struct nl *nl, const struct options *o)
 		return msg_fail(-EINVAL, "--%s: not on -i %s, which is %s", o->fast ? "fast" : "xdp", name,
 				link.own ? "nat64's own device" : "no Ethernet interface"),
 		       EXIT_USAGE;
-	if (!options_for_all(o->action))
+	if (!options_for_all(o->action) && o->action != ACTION_MIRROR)
 		hold_signals();
 	return act(nl, &link, o) ? EXIT_FAILURE : EXIT_SUCCESS;
 }

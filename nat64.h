@@ -144,9 +144,13 @@ struct nat64_mapping {
 	union nat64_v6 v6; /* the owner */
 	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
 	struct nat64_hop hop;
-	__u64 last_seen;
-	__u64 created; /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
+	__u64 last_seen; /* with NAT64_HEARSAY */
+	__u64 created;	 /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
 };
+
+/* In .last_seen, which is right to a nanosecond without it: the mapping, or its time, is from another gateway (--mirror), and the
+ * host has not been seen here since. */
+#define NAT64_HEARSAY 1ULL
 
 /* .tick of a mapping that never expires: a static one from host to host. With .v6 all zero: the address is held by a
  * static prefix, look into "static4". Userspace makes both kinds. */
@@ -217,12 +221,19 @@ enum nat64_edit_how {
 	NAT64_EDIT_CLAIM,    /* the same, but only if a new host might get the address, and .v6 has none */
 	NAT64_EDIT_PLACE,    /* nothing changes but its place in the lists, */
 	NAT64_EDIT_COUNT,    /* or that it is counted where it should be */
+	NAT64_EDIT_MIRROR,   /* another gateway says that .v6 has it, see headers/mirror.h, */
+	NAT64_EDIT_FORGET,   /* or that it has lost it */
 };
 
 enum nat64_edit_done {
 	NAT64_DONE_NOT,
 	NAT64_DONE,
 	NAT64_DONE_LAST, /* but its place is the last one: that of .before has changed meanwhile */
+	/* of NAT64_EDIT_MIRROR and NAT64_EDIT_FORGET: */
+	NAT64_DONE_SAME,  /* so it is, and nothing has changed */
+	NAT64_DONE_BEGUN, /* to be run again, once all programs that run now have ended */
+	NAT64_DONE_LOSES, /* to what is there */
+	NAT64_DONE_STATIC,
 };
 
 struct nat64_edit {
@@ -237,6 +248,13 @@ struct nat64_edit {
 	__u32 epoch;  /* of that node's mapping, as it was when .before was chosen */
 	__u32 done;   /* enum nat64_edit_done, written by the program */
 	__u32 pad;
+	/* Of NAT64_EDIT_MIRROR and NAT64_EDIT_FORGET, where before the first run .tick is for how long the host has been silent
+	 * (jiffies), .last_seen too and .created for how long it has had the address (nanoseconds): */
+	__u32 weak;	     /* it stands back for whatever is there */
+	__u32 begun;	     /* 1: it has run */
+	__u32 had;	     /* an address that the host had besides: its index, and 1; 0: none, */
+	__u32 had_local;     /* the same, if it had that not by hearsay: listeners are to know */
+	union nat64_v6 lost; /* who had .index, and not by hearsay; all zero: nobody */
 };
 
 #define NAT64_EDITS 1024
@@ -367,14 +385,16 @@ struct nat64_listen {
 };
 
 /* What happens to a mapping: a host got an address; has it again, after it was idle for the time-out; lost it to another
- * host, after that or the time of --reuse-idle; lost it by a command. Or a host got none. X(enumerator, name) */
+ * host, after that or the time of --reuse-idle; lost it by a command; has it still, though another gateway has given the
+ * host another one, or the address to another host. Or a host got none. X(enumerator, name) */
 /* clang-format off */
 #define NAT64_EVENT_KINDS(X) \
 	X(CREATED,	"created") \
 	X(REVIVED,	"revived") \
 	X(EXPIRED,	"expired") \
 	X(REMOVED,	"removed") \
-	X(EXHAUSTED,	"pool-exhausted")
+	X(EXHAUSTED,	"pool-exhausted") \
+	X(KEPT,		"kept")
 /* clang-format on */
 
 enum nat64_event_kind {

@@ -7,6 +7,7 @@
 #ifndef NAT64_EDIT_H
 #define NAT64_EDIT_H
 
+#include "mirror.h"
 #include "state.h"
 
 /* With --per-prefix: does an entry count? */
@@ -140,9 +141,17 @@ static __always_inline int edit(struct nat64_edit *e, __u32 n)
 	__u32 *i, index = e->index;
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
 	union nat64_v6 v6 = e->v6, was = e->was;
+	int verdict;
 
 	if (!m)
 		return NAT64_DONE_NOT;
+	if (e->how == NAT64_EDIT_MIRROR || e->how == NAT64_EDIT_FORGET) {
+		verdict = mirror(n);
+		if (verdict != NAT64_DONE)
+			return verdict;
+		was = e->was;
+		e->how = NAT64_EDIT_CLAIM; /* as if a host had sent something: nobody is in the way */
+	}
 	if (e->how == NAT64_EDIT_TAKE_OUT)
 		return take_out_node(index);
 	if (e->how == NAT64_EDIT_PLACE)

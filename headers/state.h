@@ -503,7 +503,7 @@ static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 no
 	if (ok && cfg.prefix_limit)
 		set_prefix(index, r->number);
 	if (ok)
-		set_owner(m, &r->v6, now, clock, clock);
+		set_owner(m, &r->v6, now, clock & ~NAT64_HEARSAY, clock);
 	return ok;
 }
 
@@ -696,7 +696,7 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 	if (still) {
 		expired = is_idle(m->tick, now, cfg.timeout); /* no other CPU was faster */
 		r->seen = m->last_seen;
-		m->last_seen = clock;
+		m->last_seen = clock & ~NAT64_HEARSAY;
 		WRITE_ONCE(m->tick, now);
 	}
 	bpf_spin_unlock(&m->lock);
@@ -809,7 +809,7 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 		return NAT64_PASS;
 	if (f.m && f.tick && !is_idle(f.tick, now, hold())) {
 		if (is_before(f.tick, now)) { /* not written by another CPU meanwhile */
-			WRITE_ONCE(f.m->last_seen, bpf_ktime_get_boot_ns());
+			WRITE_ONCE(f.m->last_seen, bpf_ktime_get_boot_ns() & ~NAT64_HEARSAY);
 			WRITE_ONCE(f.m->tick, now);
 			if (READ_ONCE(f.m->epoch) != epoch(now))
 				place_again(f.m, f.index, now);

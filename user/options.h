@@ -42,6 +42,7 @@ enum action {
 	ACTION_RESTORE,
 	ACTION_MONITOR,
 	ACTION_TRACE,
+	ACTION_MIRROR,
 	ACTION_CHECK,
 };
 
@@ -77,6 +78,7 @@ struct options {
 	const char *config;
 	const char *save;
 	const char *restore;
+	const char *mirror;
 	struct saved saved; /* what is in that file */
 	__u32 line;	    /* of the configuration file, while that is read */
 	bool dry_run;

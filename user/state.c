@@ -78,7 +78,10 @@ int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struc
 	int err = ticks ? 0 : jiffies(&ticks);
 
 	*m = (struct nat64_mapping){
-		.v6 = *v6, .tick = ticks - idle / NS_PER_SEC * cfg->hz, .last_seen = now - idle, .created = now - age
+		.v6 = *v6,
+		.tick = ticks - idle / NS_PER_SEC * cfg->hz,
+		.last_seen = (now - idle) & ~NAT64_HEARSAY,
+		.created = now - age,
 	};
 	if (!m->tick) /* 0 is for free ones */
 		m->tick--;
@@ -100,14 +103,6 @@ int state_set(const struct loaded *maps, __u32 index, const struct nat64_mapping
 	return bpf_map_update_elem(maps->by_v6, &to->v6, &index, BPF_ANY) ? -errno : 0;
 }
 
-/* The program that makes edits, and what it is told by */
-struct editor {
-	struct nat64_bpf *programs; /* loaded for this alone, or NULL */
-	int program;
-	int map;
-	struct nat64_edit *page;
-};
-
 #define PAGE_BYTES (NAT64_EDITS * sizeof(struct nat64_edit))
 
 /* The lists of addresses for a translator of a version that has none */
@@ -122,7 +117,7 @@ static int make_lists(const struct editor *ed, const struct loaded *maps, const 
 	return err;
 }
 
-static int editor_open(struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg)
+int editor_open(struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg)
 {
 	int err = 0;
 
@@ -139,15 +134,15 @@ static int editor_open(struct editor *ed, const struct loaded *maps, const struc
 	return ed->page ? 0 : -errno;
 }
 
-static void editor_close(struct editor *ed)
+void editor_close(struct editor *ed)
 {
 	if (ed->page)
 		munmap(ed->page, PAGE_BYTES);
 	programs_close(ed->programs);
+	*ed = (struct editor){ 0 };
 }
 
-/* Has the program make edits. */
-static int editor_run(const struct editor *ed, struct nat64_edit *list, size_t n)
+int editor_run(const struct editor *ed, struct nat64_edit *list, size_t n)
 {
 	char packet[64] = { 0 };
 	size_t some;

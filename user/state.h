@@ -52,6 +52,21 @@ struct change {
  * negative errno; -EBUSY: packets were always faster. */
 int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change);
 
+/* The program nat64_edit that makes edits, and what it is told by */
+struct editor {
+	struct nat64_bpf *programs; /* loaded for this alone, or NULL */
+	int program;
+	int map;
+	struct nat64_edit *page;
+};
+
+/* 0 or a negative errno; editor_close() in either case. */
+int editor_open(struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg);
+void editor_close(struct editor *ed);
+
+/* Has the program make edits, and leaves in each what has become of it. 0 or a negative errno. */
+int editor_run(const struct editor *ed, struct nat64_edit *list, size_t n);
+
 /* Puts each mapping of maps that programs with the configuration cfg are using into the list where it belongs. 0 or a
  * negative errno. */
 int state_place(const struct loaded *maps, const struct nat64_config *cfg);

@@ -83,6 +83,8 @@ static void print_mapping(struct stream *s, int line, __be32 v4, const struct na
 	put_v4(s, "v4", v4);
 	put_v6(s, "v6", &m->v6);
 	fprintf(s->to, ",\"idle\":%llu,\"age\":%llu", idle / NS_PER_SEC, (age > 0 ? age : 0) / NS_PER_SEC);
+	if (m->last_seen & NAT64_HEARSAY)
+		fputs(",\"hearsay\":true", s->to);
 	end_line(s);
 }
 
@@ -123,13 +125,14 @@ static int tell_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 	return err;
 }
 
-/* Those that are new have been told of. */
+/* Those that are new have been told of; and of those that this gateway has heard of from others, they tell themselves. */
 static int tell_refresh(__u32 index, const struct nat64_mapping *m, void *data)
 {
 	struct stream *s = data;
 	__u64 since = s->looked[index / WALK_PIECE];
 
-	if (!is_dynamic(m) || (__s64)(m->last_seen - since) < 0 || (__s64)(m->created - since) >= 0)
+	if (!is_dynamic(m) || m->last_seen & NAT64_HEARSAY || (__s64)(m->last_seen - since) < 0 ||
+	    (__s64)(m->created - since) >= 0)
 		return 0;
 	return print_entry(s, STREAM_REFRESH, index, m);
 }
@@ -176,6 +179,7 @@ void stream_event(struct stream *s, const struct nat64_event *e, const char *why
 	switch (e->kind) {
 	case NAT64_EVENT_CREATED:
 	case NAT64_EVENT_REVIVED:
+	case NAT64_EVENT_KEPT:
 		if (is_still(s, e, &m))
 			print_mapping(s, e->kind, e->v4, &m);
 		return;
