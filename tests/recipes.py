@@ -40,7 +40,7 @@ systemctl() {{
 			of() {{ sed -n "s/^$1=[-@!]*//p" <<<"$lines"; }}
 			for line in $(of EnvironmentFile); do set -a; . "$line"; set +a; done
 			for line in $(of RuntimeDirectory); do mkdir -p "/run/$line"; done
-			eval "export $(of Environment)"
+			for line in "$(of Environment)"; do [ -z "$line" ] || eval "export $line"; done
 			cd "$(of WorkingDirectory)" 2>/dev/null || cd /
 			while read -r line; do eval "$line"; done <<<"$(of ExecStartPre)"
 			eval "exec $(of ExecStart | head -n 1)"
