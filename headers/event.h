@@ -87,10 +87,13 @@ static __always_inline void tell_event(struct nat64_listen *l, struct nat64_even
  * `take`: it is. */
 static __always_inline bool may_tell_exhausted(bool take)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
 	struct nat64_listen *l = listeners();
+	__u64 now;
 
-	if (!l || !may_listen(l, NAT64_EVENTS) || now - l->exhausted < 1000000000ULL)
+	if (!l || !may_listen(l, NAT64_EVENTS)) /* to read the time takes longer */
+		return false;
+	now = bpf_ktime_get_boot_ns();
+	if (now - l->exhausted < 1000000000ULL)
 		return false;
 	if (take)
 		l->exhausted = now;

@@ -95,28 +95,33 @@ class Frames:
         n, stats = 0 if way == '6to4' else 1, self.t.stats()
         return stats['packets'][n], stats['bytes'][n], stats['drops'][n]
 
+    def at_tc(self, way, packet):
+        """What the tc program does with it: (action, packet, reasons)."""
+        before = self.counted(way)[2]
+        act, out = self.by_tc[way](packet)
+        return act, out, [r for r, n in self.counted(way)[2].items() if n != before.get(r, 0)]
+
     def check(self, way, packet, want=None, tc=None):
         """What is sent is what tc sends, one hop later; what is dropped, tc drops for the same reason; what passes is as it came,
-        and counted by nobody. want: the packet that it becomes by the RFC. tc: what the tc program has done with it just now,
-        (action, packet, reasons), which makes the mapping, so that nothing is to be written of it. Returns the verdict."""
-        if tc is None:
+        and counted by nobody. want: the packet that it becomes by the RFC. tc: what the tc program has done with it just now, as
+        at_tc(), which makes the mapping and finds the next hop. Returns the verdict."""
+        for _ in range(1 if tc or not is_plain(way, packet) else 4):    # what is remembered may have become too old since
+            seen = tc or self.at_tc(way, packet)
             before = self.counted(way)
-            act, by_tc = self.by_tc[way](packet)
+            verdict, out = self.run(way, packet, tries=3 if is_plain(way, packet) else 1)
             after = self.counted(way)
-            tc = act, by_tc, [r for r, n in after[2].items() if n != before[2].get(r, 0)]
-        before = self.counted(way)
-        verdict, out = self.run(way, packet, tries=3 if is_plain(way, packet) else 1)
-        after = self.counted(way)
+            if verdict != XDP_PASS:
+                break
         drops = {r: n - before[2].get(r, 0) for r, n in after[2].items() if n != before[2].get(r, 0)}
         if verdict == XDP_REDIRECT:
-            assert tc[0] != TC_ACT_SHOT and not tc[2] and not drops, f'sent, tc: {tc[0]} {tc[2]}'
+            assert seen[0] != TC_ACT_SHOT and not seen[2] and not drops, f'sent, tc: {seen[0]} {seen[2]}'
             length = struct.unpack_from('!H', packet, 4 if way == '6to4' else 2)[0] + (40 if way == '6to4' else 0)
             assert (after[0] - before[0], after[1] - before[1]) == (1, length)
             assert out[:14] == self.sent[way] and len(out) == 14 + len(trim(out[14:]))
-            for whole in tc[1], want:
+            for whole in seen[1], want:
                 assert whole is None or anonymous(out[14:]).hex() == older(trim(whole)).hex()
         elif verdict == XDP_DROP:
-            assert after[:2] == before[:2] and drops == {tc[2][0]: 1}, f'dropped {drops}, tc: {tc[2]}'
+            assert after[:2] == before[:2] and drops == {seen[2][0]: 1}, f'dropped {drops}, tc: {seen[2]}'
         else:
             assert verdict == XDP_PASS and out == self.header[way] + packet and after == before
         self.count[verdict] += 1

@@ -126,6 +126,7 @@ def test_ports(lab, net):
 
 def bridge(lab, gw, *addresses):
     gw.ip('link', 'add', 'br0', 'type', 'bridge')
+    gw.ip('link', 'set', 'br0', 'addrgenmode', 'none')      # whose state would change meanwhile
     gw.addr('br0', *addresses)
     gw.ip('link', 'set', 'br0', 'up')
 
@@ -153,8 +154,13 @@ def test_uplink_that_cannot(lab, net):
     held = xdp_hold(gw, 'eth2')
     done = gw.load('--xdp=veth', '-v')
     assert programs(gw) == BOTH and '--xdp: not on eth2, which has another XDP program' in done.stdout
+    bridge(lab, gw, '198.18.0.1/24')
+    done = gw.load('--xdp=veth', '-v')
+    assert programs(gw) == BOTH and '--xdp: not on br0, which cannot have it: ' in done.stdout
     assert status(gw)['working']
     gw.unload()
+    gw.ip('addr', 'flush', 'dev', 'eth1')
+    assert re.search('--xdp: on no interface that IPv4 comes in by: (eth2|br0) ', gw.nat64(*LOAD, rc=1).stderr)
     gw.route('default', 'via', '203.0.113.2')
     done = gw.nat64(*LOAD, rc=1)
     assert '--xdp: eth2, where IPv4 comes in, has another' in done.stderr
@@ -167,7 +173,7 @@ def test_refused(lab, net, rxvlan, monkeypatch):
     _, gw, _ = net
     assert 'eth0 is a veth' in gw.nat64('-i', 'eth0', *POOL, '--xdp', rc=1).stderr
     bridge(lab, gw, 'fc00:b::1/64')
-    assert 'cannot attach to br0' in gw.nat64('-i', 'br0', *POOL, '--xdp=veth', rc=1).stderr
+    assert 'br0 cannot have it: ' in gw.nat64('-i', 'br0', *POOL, '--xdp=veth', rc=1).stderr
     gw.load('--xdp=generic', i='br0')
     gw.unload(i='br0')
     monkeypatch.setenv('LD_PRELOAD', rxvlan)
@@ -265,8 +271,9 @@ def test_failure_on_an_uplink(lab, net, loaded):
     if loaded:
         gw.load(loaded)
     bridge(lab, gw, '203.0.113.1/24')                          # it has no native XDP
+    gw.ip('route', 'replace', 'default', 'dev', 'br0')
     before = {name: xdp_program(gw, name) for name in BOTH}
-    assert 'cannot attach to br0' in gw.load('--xdp=veth', '-t', 60, rc=1).stderr
+    assert 'br0, where IPv4 comes in, cannot have it: ' in gw.load('--xdp=veth', '-t', 60, rc=1).stderr
     assert {name: xdp_program(gw, name) for name in BOTH} == before
     assert bool(loaded) == all(before.values())
 

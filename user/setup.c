@@ -40,8 +40,9 @@ struct setup {
 	struct routes routes;
 	struct loaded loaded;
 	struct ports before;
-	struct fast fast; /* and wanted */
-	struct xdp xdp;	  /* the same */
+	struct fast fast;	   /* and wanted */
+	struct xdp xdp;		   /* the same */
+	struct reason xdp_refused; /* the first of them where IPv4 comes in and that does without */
 
 	/* wanted */
 	struct part *parts; /* room for all that may be */
@@ -216,49 +217,49 @@ static struct xdp_members xdp_ports(const struct setup *s)
 	return m;
 }
 
-/* Where IPv4 comes in, an interface that cannot have the program does without, but not that of the default route; and one must
- * be left. */
-static int check_uplinks(struct setup *s, struct reason *why)
+/* An interface that IPv4 comes in by cannot have the program for --xdp: it does without, unless it is that of the default
+ * route. 0, or -EINVAL with *why. */
+static int do_without_xdp(struct setup *s, struct xdp_program *p, const char *refusal, struct reason *why)
 {
-	struct reason not = { "" }, first = { "" };
 	__u32 way_out = 0;
-	size_t left = 0;
 
 	route_default4(s->nl, &way_out);
-	for (size_t i = 0; i < s->xdp.n; i++) {
-		struct xdp_program *p = &s->xdp.list[i];
-
-		if (!p->wanted || p->port)
-			continue;
-		if (!xdp_check(p, s->o->xdp, &not )) {
-			left++;
-			continue;
-		}
-		if (p->link->index == way_out)
-			return reason(why, -EINVAL, "--xdp: %s, where IPv4 comes in, %s", p->link->name, not .text);
-		p->wanted = false;
-		reason(&first, 0, "%s %s", p->link->name, not .text);
-		msg_info("--xdp: not on %s, which %s", p->link->name, not .text);
-	}
-	if (!left && first.text[0])
-		return reason(why, -EINVAL, "--xdp: on no interface that IPv4 comes in by: %s", first.text);
+	if (p->link->index == way_out)
+		return reason(why, -EINVAL, "--xdp: %s, where IPv4 comes in, %s", p->link->name, refusal);
+	p->wanted = false;
+	if (!s->xdp_refused.text[0])
+		reason(&s->xdp_refused, 0, "%s %s", p->link->name, refusal);
+	msg_info("--xdp: not on %s, which %s", p->link->name, refusal);
 	return 0;
+}
+
+/* One of those that IPv4 comes in by must be left, if there is any. 0, or -EINVAL with *why. */
+static int check_xdp_left(const struct setup *s, struct reason *why)
+{
+	for (size_t i = 0; i < s->xdp.n; i++)
+		if (s->xdp.list[i].wanted && !s->xdp.list[i].port)
+			return 0;
+	return s->xdp_refused.text[0]
+		       ? reason(why, -EINVAL, "--xdp: on no interface that IPv4 comes in by: %s", s->xdp_refused.text)
+		       : 0;
 }
 
 /* Where the programs for --xdp are to be: on all ports that are Ethernet, and where IPv4 comes in. */
 static int want_xdp(struct setup *s, const struct xdp_members *all, struct reason *why)
 {
 	struct xdp_members ports = xdp_ports(s);
-	struct reason not = { "" };
+	struct reason refusal = { "" };
 	int err = xdp_want(s->nl, &ports, all, &s->xdp, why);
 
 	for (size_t i = 0; !err && i < s->xdp.n; i++) {
-		const struct xdp_program *p = &s->xdp.list[i];
+		struct xdp_program *p = &s->xdp.list[i];
 
-		if (p->wanted && p->port && xdp_check(p, s->o->xdp, &not ))
-			err = reason(why, -EINVAL, "--xdp: %s %s", p->link->name, not .text);
+		if (!p->wanted || !xdp_check(p, s->o->xdp, &refusal))
+			continue;
+		err = p->port ? reason(why, -EINVAL, "--xdp: %s %s", p->link->name, refusal.text)
+			      : do_without_xdp(s, p, refusal.text, why);
 	}
-	return err ? err : check_uplinks(s, why);
+	return err ? err : check_xdp_left(s, why);
 }
 
 /* Finds the programs for --xdp, as find_fast(). */
@@ -752,26 +753,34 @@ static int attach_fast(struct setup *s)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
+/* On one interface. Only now the kernel says whether its driver can. */
+static int attach_xdp_program(struct setup *s, struct xdp_program *p, struct reason *why)
+{
+	struct reason refusal = { "" };
+	int err = xdp_attach(s->nl, p, s->o->xdp);
+
+	if (!err || (err == -ENODEV && !p->port)) /* it has gone */
+		return 0;
+	reason(&refusal, err, "cannot have it: %s", nl_error(s->nl, err));
+	return p->port ? reason(why, err, "--xdp: %s %s", p->link->name, refusal.text)
+		       : do_without_xdp(s, p, refusal.text, why);
+}
+
 /* On all interfaces first, and then they may send to each other. */
 static int attach_xdp(struct setup *s)
 {
+	struct reason why = { "" };
 	int err = 0;
 
-	for (size_t i = 0; !err && i < s->xdp.n; i++) {
-		struct xdp_program *p = &s->xdp.list[i];
-
-		err = p->wanted ? xdp_attach(s->nl, p, s->o->xdp) : 0;
-		if (err == -ENODEV && !p->port) /* it has gone */
-			err = 0;
-		if (err)
-			msg_fail(err, "--xdp: cannot attach to %s: %s", p->link->name, nl_error(s->nl, err));
-	}
+	for (size_t i = 0; !err && i < s->xdp.n; i++)
+		err = s->xdp.list[i].wanted ? attach_xdp_program(s, &s->xdp.list[i], &why) : 0;
+	err = err ? err : check_xdp_left(s, &why);
 	for (size_t i = 0; !err && i < s->xdp.n; i++) {
 		err = s->xdp.list[i].attached ? programs_add_target(s->programs, s->xdp.list[i].link->index) : 0;
 		if (err)
-			msg_fail(err, "%s: cannot fill in the maps: %s", s->link->name, strerror(-err));
+			reason(&why, err, "cannot fill in the maps: %s", strerror(-err));
 	}
-	return err;
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
 static int remove_xdp(struct setup *s)
