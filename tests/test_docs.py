@@ -73,14 +73,47 @@ def test_man_page_has_the_options_of_help():
             assert re.search(rf'^\s+{short}\b.*{long}\b', text, re.M), f'no paragraph for {short}, {long}'
 
 
-def test_readme_has_the_options_of_help():
-    """In its table of options; elsewhere it may speak of other programs' options."""
-    text = read('README.org')
-    for long, short in help_options().items():
-        row = rf'^\|.*{short}\b.*{long}\b' if short else rf'^\|.*{long}\b'
-        assert re.search(row, text, re.M), f'README.org: no row for {short}, {long}'
-    rows = {o for line in text.splitlines() if re.match(r'\|\s*[=~]-', line) for o in long_options(line.split('|')[1])}
-    assert rows == set(help_options())
+def manual():
+    """{file: text} of what there is to read beside nat64(8)."""
+    return {name: read(name) for name in ['README.org', *(f'docs/{f}' for f in sorted(os.listdir(os.path.join(ROOT, 'docs'))) if f.endswith('.org'))]}
+
+
+def test_manual_speaks_of_options_that_there_are():
+    """On a line of nat64's own, and wherever a name is marked up as one; other programs have options, too."""
+    known = set(help_options())
+    for name, text in manual().items():
+        for line in text.splitlines():
+            if re.match(r'(: |sudo |# )*(\./)?nat64 ', line):
+                assert long_options(re.split(r'[|#;]', line.lstrip(':# '))[0]) <= known, f'{name}: {line}'
+
+
+def test_links_lead_somewhere():
+    """Between the files of the manual, and to places inside of one."""
+    for name, text in manual().items():
+        for target in re.findall(r'\[\[file:([^]]+)\]', text):
+            assert os.path.exists(os.path.join(ROOT, os.path.dirname(name), target.split('::')[0])), f'{name}: {target}'
+        for target in re.findall(r'\[\[#(\w+)\]', text):
+            assert f':CUSTOM_ID: {target}\n' in text, f'{name}: #{target}'
+        assert name == 'README.org' or f'{name}][' in manual()['README.org'], f'README.org does not lead to {name}'
+
+
+def test_readme_is_short():
+    """What is reference goes to nat64(8), recipes to docs/; and the first screen says it all."""
+    lines = read('README.org').splitlines()
+    assert len(lines) < 320
+    screen = '\n'.join(lines[:50])
+    assert 'nat64 -i eth0 -u' in screen and '| Tayga' in screen and '| Jool' in screen
+
+
+def test_measured_cells():
+    """The speeds of the README are those that were measured."""
+    (row,) = [row for row in cells(read('README.org')) if row[0].startswith('speed, 64 bytes')]
+    rows = {row[0]: row[-1] for row in cells(read('docs/speed.org'))}
+    assert row[1].split(' / ') == [rows[f'64-byte packets {way}, 1 flow'] for way in ('6→4', '4→6')]
+    assert row[2] == rows['Tayga, 64-byte packets 6→4 / 4→6']
+    text = re.sub(r'\s+', ' ', read('README.org'))
+    for option, name in ('--fast', '64-byte packets 6→4 / 4→6, =--fast'), ('--xdp', 'the same by XDP, =--xdp'), ('own', '64-byte packets 6→4 / 4→6, =--device'):
+        assert re.search(rf'{option}=? {rows[name].replace(" / ", " and ")}\b', text), option
 
 
 def test_completion_offers_the_options_of_help():
@@ -128,14 +161,6 @@ def cells(text):
     """The rows of an org table: lists of cells, without markup."""
     return [[c.strip().strip('=~') for c in line.strip().strip('|').split('|')]
             for line in text.splitlines() if line.startswith('|')]
-
-
-def test_readme_drop_table():
-    """Each reason of nat64.h with its own words, in its order, and no other."""
-    rows = [row for row in cells(read('README.org')) if row[0] in DROPS]
-    assert [row[0] for row in rows] == DROPS
-    for row, (name, text) in zip(rows, drop_table()):
-        assert text in row[1], f'README.org says of {name}: {row[1]}'
 
 
 def test_man_page_drop_table():
