@@ -15,6 +15,7 @@
 #include "user/msg.h"
 #include "user/netlink.h"
 #include "user/options.h"
+#include "user/out.h"
 #include "user/setup.h"
 #include "user/status.h"
 #include "user/survey.h"
@@ -114,9 +115,9 @@ static void help(void)
 /* Exit status of what has only to write something */
 static int written(void)
 {
-	if (fflush(stdout) || ferror(stdout))
-		return msg_fail(-errno, "cannot write: %s", strerror(errno)), EXIT_FAILURE;
-	return EXIT_SUCCESS;
+	int err = out_error(stdout);
+
+	return err ? msg_fail(err, "cannot write: %s", strerror(-err)), EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 /* Between the first change and the last, nothing but SIGKILL stops us half way. */

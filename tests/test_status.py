@@ -474,3 +474,10 @@ def test_full_disk(nat, argv):
     """What could not be written is a failure, in one line."""
     done = nat[1].run('sh', '-c', '"$0" "$@" > /dev/full', NAT64, *argv, check=False)
     assert done.returncode == 1 and re.fullmatch(r'nat64: [^\n]*No space left[^\n]*\n', done.stderr)
+
+
+def test_full_disk_in_between(net):
+    """The reason is told also if what fails is not what is written last."""
+    gw = net[1]
+    gw.load(*(word for n in range(1, 151) for word in ('-s', f'fc00::{n:x}=10.0.1.{n}')))
+    test_full_disk(net, ['-i', 'eth0', '--mappings'])

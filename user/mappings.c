@@ -111,7 +111,7 @@ static int print_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 	default:
 		break;
 	}
-	return list->out.failed ? -ENOMEM : ferror(list->out.to) ? -EIO : 0;
+	return list->out.failed ? -ENOMEM : ferror(list->out.to) ? out_error(list->out.to) : 0;
 }
 
 static int print_list(const struct translator *t, FILE *to, bool json)
@@ -162,7 +162,8 @@ static int print_all(const struct translator *t, size_t n, bool json)
 	if (err)
 		return err;
 	fputs(json ? "]}\n" : "", stdout);
-	return fflush(stdout) || ferror(stdout) ? msg_fail(-errno, "cannot write: %s", strerror(errno)) : 0;
+	err = out_error(stdout);
+	return err ? msg_fail(err, "cannot write: %s", strerror(-err)) : 0;
 }
 
 static int show_all(struct nl *nl, bool json)

@@ -94,7 +94,19 @@ int out_end(struct out *o)
 		json_decref(o->open[--o->depth]);
 	if (o->failed)
 		return -ENOMEM;
-	return fflush(o->to) || ferror(o->to) ? -(errno ? errno : EIO) : 0;
+	return out_error(o->to);
+}
+
+int out_error(FILE *to)
+{
+	if (!fflush(to) && !ferror(to))
+		return 0;
+	/* errno may be of something later by now. What could not be written once cannot be written again. */
+	clearerr(to);
+	errno = EIO;
+	fputc('\n', to);
+	fflush(to);
+	return -errno;
 }
 
 void out_text(struct out *o, const char *fmt, ...)

@@ -27,6 +27,9 @@ struct out {
 void out_begin(struct out *o, FILE *to, bool json);
 int out_end(struct out *o);
 
+/* Whether all of what was ever written there is written: 0 or a negative errno. */
+int out_error(FILE *to);
+
 /* How a line of --monitor and --trace begins: the time, of CLOCK_BOOTTIME, and the interface. */
 void out_head(struct out *o, __u64 time, const char *interface);
 

@@ -524,7 +524,7 @@ static int print_metrics(const struct status *s, size_t n)
 			if (!s[i].broken || FAMILIES[f].samples == samples_working)
 				FAMILIES[f].samples(&s[i], FAMILIES[f].name);
 	}
-	return fflush(stdout) || ferror(stdout) ? -errno : 0;
+	return out_error(stdout);
 }
 
 /* Appends the status of the translator of a link, if it has one; must: it is an error if not. */
