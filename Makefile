@@ -5,6 +5,9 @@
 # make clean        remove what was built
 # make dist         build/nat64-VERSION.tar.gz, the sources as git has them or as they were unpacked: the same bytes each time
 # make deb          build/nat64_VERSION_ARCHITECTURE.deb, of that archive
+# make rpm          build/nat64-VERSION-1.ARCHITECTURE.rpm
+# make recipes      build/recipes: what Arch, Alpine, OpenWrt and Nix build packages by
+# make static       build/nat64-VERSION-ARCH, a static binary for routers; ARCHS='amd64 arm64 armhf riscv64' for others
 # sudo make deps    install what building takes; demo, test and test-kernels install what they need themselves
 # sudo make demo    watch an IPv6-only client reach an IPv4-only server
 # sudo make test    all tests, on this kernel
@@ -166,6 +169,33 @@ deb: dist
 	$(Q)cd build/deb/nat64-$(VERSION) && DEB_BUILD_OPTIONS="$$DEB_BUILD_OPTIONS noautodbgsym" dpkg-buildpackage -us -uc -b $(if $(V),,>../log 2>&1) || { cat ../log; exit 1; }
 	$(Q)mv build/deb/*.deb build && rm -r build/deb && ls build/nat64_$(VERSION)_*.deb
 
+# What distributions build packages by, with what is only known now; the archive lies beside them.
+recipes: dist
+	$(Q)rm -rf build/recipes && mkdir build/recipes && cp -R dist/packages/. build/recipes && cp $(ARCHIVE) build/recipes
+	$(Q)find build/recipes -type f ! -name '*.gz' -exec sed -i 's/@VERSION@/$(VERSION)/g; '"\
+		s/@SHA256@/$$(sha256sum <$(ARCHIVE) | cut -d' ' -f1)/; s/@SHA512@/$$(sha512sum <$(ARCHIVE) | cut -d' ' -f1)/; \
+		s/@MAINTAINER@/$$(sed -n 's/^Maintainer: //p' debian/control)/; \
+		s/@DAY@/$$(LC_ALL=C date -ud @$(EPOCH) '+%a %b %d %Y')/" {} +
+
+# Debian's rpm knows nothing of what is installed there, and its own scripts strip no symbols and compress no manual.
+rpm_on_debian = --nodeps --define '__os_install_post strip %{buildroot}%{_sbindir}/nat64; gzip -9n %{buildroot}%{_mandir}/man8/*' \
+	--define 'debug_package %{nil}' --define '_build_id_links none'
+
+rpm: recipes
+	@tests/deps --check build rpm
+	$(Q)rm -rf build/rpm && mkdir build/rpm
+	$(Q)SOURCE_DATE_EPOCH=$(EPOCH) rpmbuild -bb $(if $(wildcard /etc/debian_version),$(rpm_on_debian)) \
+		--define '_topdir $(CURDIR)/build/rpm' --define '_sourcedir $(CURDIR)/build/recipes' --define '_buildhost reproducible' \
+		--define 'use_source_date_epoch_as_buildtime 1' --define 'clamp_mtime_to_source_date_epoch 1' \
+		build/recipes/nat64.spec $(if $(V),,>build/rpm/log 2>&1) || { cat build/rpm/log; exit 1; }
+	$(Q)mv build/rpm/RPMS/*/*.rpm build && rm -r build/rpm && ls build/nat64-$(VERSION)-*.rpm
+
+ARCHS	?= $(shell dpkg --print-architecture 2>/dev/null)
+
+static: dist
+	@tests/deps --check build static
+	$(Q)MAKE='$(MAKE)' dist/static/build $(VERSION) $(ARCHIVE) $(ARCHS)
+
 deps:
 	@tests/deps build
 
@@ -220,8 +250,9 @@ test-kernels: all build/verifier
 
 user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/image tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up debian/nat64.postinst debian/nat64.prerm \
-	debian/nat64.postrm debian/tests/demo
+scripts	:= tests/deps tests/demo tests/image tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up \
+	dist/static/build $(addprefix dist/packages/,PKGBUILD APKBUILD nat64.install openwrt/files/nat64.init openwrt/files/nat64.hotplug) \
+	debian/nat64.postinst debian/nat64.prerm debian/nat64.postrm debian/tests/demo
 
 # sparse does not take strings as long as the BPF object is.
 build/sparse/%.skel.h: build/%.skel.h
@@ -247,5 +278,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.s
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean dist deb debian/changelog deps demo test fuzz bench bench-tools test-kernels lint
+.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools test-kernels lint
 .DELETE_ON_ERROR:
