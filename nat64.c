@@ -34,6 +34,8 @@ static const struct option_spec OPTIONS[] = {
 	{ '4', "v4-prefix", "PREFIX", "IPv4 addresses to give to IPv6 hosts, /8 to /31", parse_pool, FIELD(v4_prefix),
 	  .in_file = true, .need = NEEDED_WITHOUT_STATIC,
 	  .missing = "there would be no IPv4 addresses to translate to" },
+	{ 0, "give-out", "PREFIX", "of these, what this gateway gives out", parse_give_out, FIELD(give_out),
+	  .in_file = true },
 	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix),
 	  .in_file = true },
 	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,

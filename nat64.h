@@ -112,7 +112,9 @@ struct nat64_config {
 	union nat64_v6 prefix_mask; /* of the length .prefix_len; */
 	__u32 prefix_len;
 	__u32 prefix_limit; /* so many dynamic mappings a prefix of that length may have; 0: any number */
-	__u64 mac; /* with .xdp, of the interface that the program is on when it is loaded: the first 6 bytes */
+	__u64 mac;	  /* with .xdp, of the interface that the program is on when it is loaded: the first 6 bytes */
+	__be32 give_out;  /* of the pool, new hosts are given addresses of this prefix only; */
+	__be32 give_mask; /* 0: all */
 };
 
 /* Map "ports": array, index = number. Made anew each load; an interface keeps its number from one to the next. */
@@ -169,7 +171,7 @@ struct nat64_pool {
 	__u32 v4_len;
 };
 
-/* State map "order": array, two circular lists of all addresses that are given out: those that are free, and those that
+/* State map "order": array, two circular lists of all addresses that are given out here: those that are free, and those that
  * have an owner, in the order of its last packet. A node for each index of "mappings", and two behind them for where the
  * lists begin and end. An address that is not given out is a list of its own: .next and .prev are its own index.
  *

@@ -83,27 +83,6 @@ static __always_inline bool set_mapping(struct nat64_mapping *m, const struct na
 	return ok;
 }
 
-/* Puts the node of entry `m` where it belongs. */
-static __always_inline int place(const struct nat64_mapping *m, const struct nat64_edit *e)
-{
-	__u32 last, try, index = e->index;
-	__u64 tick = READ_ONCE(m->tick);
-	int moved = MOVE_AGAIN;
-
-	if (tick == NAT64_STATIC)
-		return NAT64_DONE;
-	for (try = 0; tick && e->before < ADDRESSES && moved == MOVE_AGAIN && try < TRIES; try++)
-		moved = move_node(index, e->before, true, e);
-	if (moved == MOVED)
-		return NAT64_DONE;
-	last = tick ? NAT64_USED(ADDRESSES) : NAT64_FREE(ADDRESSES);
-	for (try = 0; moved != MOVED && try < TRIES; try++)
-		moved = move_node(index, last, true, NULL);
-	if (moved != MOVED)
-		return NAT64_DONE_NOT;
-	return tick && e->before < ADDRESSES ? NAT64_DONE_LAST : NAT64_DONE;
-}
-
 /* Takes the node `i` out of its list. */
 static __always_inline int take_out_node(__u32 i)
 {
@@ -133,6 +112,29 @@ static __always_inline int take_out_node(__u32 i)
 			return NAT64_DONE;
 	}
 	return NAT64_DONE_NOT;
+}
+
+/* Puts the node of entry `m` where it belongs. */
+static __always_inline int place(const struct nat64_mapping *m, const struct nat64_edit *e)
+{
+	__u32 last, try, index = e->index;
+	__u64 tick = READ_ONCE(m->tick);
+	int moved = MOVE_AGAIN;
+
+	if (tick == NAT64_STATIC)
+		return NAT64_DONE;
+	if (!gives_out(index))
+		return take_out_node(index);
+	for (try = 0; tick && e->before < ADDRESSES && moved == MOVE_AGAIN && try < TRIES; try++)
+		moved = move_node(index, e->before, true, e);
+	if (moved == MOVED)
+		return NAT64_DONE;
+	last = tick ? NAT64_USED(ADDRESSES) : NAT64_FREE(ADDRESSES);
+	for (try = 0; moved != MOVED && try < TRIES; try++)
+		moved = move_node(index, last, true, NULL);
+	if (moved != MOVED)
+		return NAT64_DONE_NOT;
+	return tick && e->before < ADDRESSES ? NAT64_DONE_LAST : NAT64_DONE;
 }
 
 /* Makes the change `e`, the entry `n` of "edits". */

@@ -9,6 +9,9 @@
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *	static_hops: IPv4 address -> next hop of the host that has it by static4 (array, a few bits of the address)
  *
+ * What this gateway does not give out (--give-out) is in neither list: so nobody gets it, nor loses it, but by another gateway
+ * that does (mirror.h).
+ *
  * A new host gets the first address of those that are free; or else the first of those in use, that of the host which has
  * been silent for the longest, if its time is up. If not, no other's is, and the pool is full.
  *
@@ -160,6 +163,12 @@ static __always_inline __be32 v4_at(__u32 index)
 	return cfg.v4_prefix | bpf_htonl(index);
 }
 
+/* Is it for this gateway to give the address to a new host? */
+static __always_inline bool gives_out(__u32 index)
+{
+	return !((v4_at(index) ^ cfg.give_out) & cfg.give_mask);
+}
+
 /* For how long its owner may be silent and be sure of its entry, in jiffies. */
 static __always_inline __u64 hold(void)
 {
@@ -235,7 +244,7 @@ static __always_inline int move_node(__u32 i, __u32 to, bool alone, const struct
 	prev = node_at(READ_ONCE(node->prev));
 	next = node_at(READ_ONCE(node->next));
 	before = node_at(READ_ONCE(behind->prev));
-	if (!prev || !next || !before || (next == node && !alone))
+	if (!prev || !next || !before || (next == node && !alone) || (before == behind && to < ADDRESSES))
 		return MOVE_NOT;
 	if (e) {
 		mine = bpf_map_lookup_elem(&mappings, &i);
@@ -586,7 +595,7 @@ __noinline int idle_member(__u32 number)
 		if (!me || !m)
 			return 0;
 		tick = READ_ONCE(m->tick);
-		found = tick && is_free(tick, bpf_jiffies64());
+		found = tick && is_free(tick, bpf_jiffies64()) && gives_out(i);
 		if (found)
 			break;
 		hand = READ_ONCE(me->next) + 1;

@@ -49,8 +49,8 @@ def address(n):
     return str(ipaddress.IPv6Address(source(n)))
 
 
-def consistent(t):
-    """Both maps tell the same: every owner is found by its address, no two have the same, nobody is lost."""
+def consistent(t, gives=None):
+    """Both maps tell the same: every owner is found by its address, no two have the same, nobody is lost. gives: --give-out."""
     mappings = t.mappings()         # by_v6 -> mappings
     owners = {}
     for index in range(t.maps['mappings'].max_entries):
@@ -59,11 +59,11 @@ def consistent(t):
             owners[str(ipaddress.IPv6Address(v6))] = str(t.v4[index])
     assert {m.v6: m.v4 for m in mappings.values()} == owners
     assert len(set(owners.values())) == len(owners)
-    lists(t)
+    lists(t, gives)
     return owners
 
 
-def lists(t):
+def lists(t, gives=None):
     """Every address that is given out is in one of the two lists, which end where they begin: those that are free, and
     those in use, in the order of their last packets, to an epoch or so. ([free], [in use])"""
     count = t.maps['mappings'].max_entries
@@ -81,6 +81,8 @@ def lists(t):
     free, used = out
     assert all(tick[i] == 0 for i in free) and all(tick[i] not in (0, STATIC) for i in used)
     given_out = set(range(count)) - ({0, count - 1} if count > 2 else set())
+    if gives:
+        given_out = {i for i in given_out if t.v4[i] in ipaddress.ip_network(gives)}
     assert sorted(free + used) == sorted(i for i in given_out if tick[i] != STATIC)
     assert all(node[i] == (i, i) for i in set(range(count)) - set(free + used))
     return free, used

@@ -154,7 +154,7 @@ def test_configuration(kind, net, name):
     (seen,) = status(gw)
     with Translator(gw) as t:
         want = {'interface': 'eth0', 'ifindex': t.ifindex, 'working': True, 'problems': [], 'v6_prefix': '64:ff9b::/96', 'v4_prefix': '10.0.2.0/23',
-                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7440, 'reuse_idle': None, 'per_prefix': None, 'icmp_src': '192.0.0.8',
+                'allowed_src': ['fc00::/8'], 'static_mappings': 0, 'timeout': 7440, 'give_out': None, 'reuse_idle': None, 'per_prefix': None, 'icmp_src': '192.0.0.8',
                 'icmp_rate': 100, 'lowest_ipv6_mtu': 1280, 'wkp_strict': False, 'tos': None, 'tclass': None,
                 'ports': None, 'fast': None, 'xdp': None,
                 'programs': {'6to4': t.to4.id, '4to6': t.to6.id}, 'attached': kind, 'kernel': gw.run('uname', '-r').stdout.strip(),

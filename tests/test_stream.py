@@ -56,7 +56,7 @@ def test_snapshot_and_changes(net):
         first = lines[0]
         assert abs(since(first.pop('time')) - time.time()) < 60
         assert first == {'seq': 1, 'event': 'stream', 'nat64_stream': 1, 'interface': 'eth0', 'v6_prefix': '64:ff9b::/96',
-                         'v4_prefix': '10.0.1.0/28', 'timeout': 1, 'refresh': 60}
+                         'v4_prefix': '10.0.1.0/28', 'give_out': None, 'timeout': 1, 'refresh': 60}
         assert lines[1] == {'seq': 2, 'event': 'snapshot'} and lines[-1] == {'seq': 5, 'event': 'complete', 'mappings': 2}
         assert sorted((line['v4'], line['v6'], line['event']) for line in lines[2:4]) == \
                [(one, address(1), 'mapping'), (two, address(2), 'mapping')]

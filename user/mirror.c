@@ -25,7 +25,7 @@
 #include "translator.h"
 
 #define TEXT	 (1 << 18) /* bytes that are read at a time, and the longest line */
-#define BATCH	 8192
+#define BATCH	 32768
 #define KEYS	 (4 * BATCH) /* a power of two */
 #define ATTEMPTS 100	     /* until packets have left an entry alone */
 #define TICK	 250	     /* milliseconds, after which it is looked whether the translator is still the same */
@@ -304,6 +304,12 @@ static int take_complete(struct mirror *m)
 	int err = m->sweep ? sweep(m) : 0;
 
 	err = err ? err : flush(m);
+	/* They came in the order of their addresses, and not of their hosts' last packets. */
+	if (!err) {
+		err = state_place(&m->t.maps, &m->t.cfg, true);
+		if (err)
+			msg_fail(err, "%s: cannot sort its mappings: %s", m->link->name, strerror(-err));
+	}
 	if (!err && !m->complete) {
 		msg_info(
 			"%s: has all mappings of the other gateway: %llu taken over, %llu in the way of others, %llu refused",

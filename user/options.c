@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "options.h"
+#include "table.h"
 
 #define LONG_ONLY   256 /* getopt's value of a long option is this + its index in the table */
 #define MAX_OPTIONS 64
@@ -217,6 +218,13 @@ static bool is_given(const struct option_spec *table, const enum given *given, c
 	return given[i];
 }
 
+/* The network's own address, or the broadcast address, alone */
+static bool gives_nothing(const struct options *o)
+{
+	return o->give_out.len == 32 &&
+	       !is_given_out(be32_to(o->give_out.addr & ~prefix4_mask(o->v4_prefix.len)), o->v4_prefix.len);
+}
+
 /* What can only be said once all options are known. */
 static int options_check(const struct option_spec *table, const enum given *given, struct options *o)
 {
@@ -251,6 +259,14 @@ static int options_check(const struct option_spec *table, const enum given *give
 	if (o->reuse_idle > o->timeout)
 		return msg_fail(-EINVAL, "--reuse-idle %u: must not be more than the time-out (-t %u)", o->reuse_idle,
 				o->timeout);
+	if (options_gives_out(o) && !o->v4_prefix.len)
+		return msg_fail(-EINVAL, "--give-out %s: there are no IPv4 addresses to give out (-4)",
+				text4(o->give_out).s);
+	if (options_gives_out(o) && !prefix4_covers(&o->v4_prefix, &o->give_out))
+		return msg_fail(-EINVAL, "--give-out %s: does not lie within the IPv4 prefix %s", text4(o->give_out).s,
+				text4(o->v4_prefix).s);
+	if (options_gives_out(o) && gives_nothing(o))
+		return msg_fail(-EINVAL, "--give-out %s: is not the address of a host", text4(o->give_out).s);
 	if (!o->v4_prefix.len) {
 		if (o->n_allowed)
 			return msg_fail(-EINVAL, "-a %s: there are no IPv4 addresses to give to these hosts (-4)",
@@ -485,6 +501,8 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 		.v4_prefix = o->v4_prefix.addr,
 		.v4_mask = prefix4_mask(o->v4_prefix.len),
 		.v4_len = o->v4_prefix.len,
+		.give_out = o->give_out.addr,
+		.give_mask = options_gives_out(o) ? prefix4_mask(o->give_out.len) : 0,
 		.timeout = (__u64)o->timeout * hz,
 		.hz = hz,
 		.epoch_shift = shift,
@@ -507,6 +525,11 @@ void options_config(const struct options *o, struct nat64_config *cfg)
 	};
 	if (getrandom(&cfg->seed, sizeof(cfg->seed), GRND_NONBLOCK) < 0)
 		cfg->seed = 0; /* it only makes identifications hard to guess */
+}
+
+bool options_gives_out(const struct options *o)
+{
+	return o->give_out.len;
 }
 
 bool options_has_pool(const struct options *o)

@@ -58,6 +58,7 @@ struct options {
 	size_t n_ports;
 	char device[IF_NAMESIZE]; /* of nat64's own; then .interface is it */
 	struct prefix4 v4_prefix;
+	struct prefix4 give_out; /* of .v4_prefix; .len 0: not given */
 	struct prefix6 v6_prefix;
 	struct prefix6 *allowed;
 	size_t n_allowed;
@@ -122,6 +123,7 @@ int parse_interface(const char *arg, void *value, struct reason *why);
 int append_interface(struct options *o, const void *value);
 int parse_device(const char *arg, void *value, struct reason *why);
 int parse_pool(const char *arg, void *value, struct reason *why);
+int parse_give_out(const char *arg, void *value, struct reason *why);
 int parse_nat64_prefix(const char *arg, void *value, struct reason *why);
 int parse_allowed(const char *arg, void *value, struct reason *why);
 int append_allowed(struct options *o, const void *value);
@@ -151,6 +153,9 @@ void options_help(const struct option_spec *table);
 
 /* The configuration that the options ask for, but for what depends on the interface. */
 void options_config(const struct options *o, struct nat64_config *cfg);
+
+/* Does this gateway give out a part of the pool only? */
+bool options_gives_out(const struct options *o);
 
 /* Is there a pool? Without -4 all mappings are static. */
 bool options_has_pool(const struct options *o);

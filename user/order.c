@@ -14,7 +14,7 @@ static int add_place(__u32 index, const struct nat64_mapping *m, void *data)
 	struct places *p = data;
 	struct place *more;
 
-	if (!m->tick)
+	if (!m->tick || !is_given_out_here(index, p->cfg))
 		return 0;
 	more = array_room(p->list, p->n, sizeof(*more));
 	if (!more)
@@ -33,11 +33,11 @@ static int by_tick(const void *a, const void *b)
 	return d < 0 ? -1 : d > 0;
 }
 
-int places_read(const struct loaded *maps, struct places *p)
+int places_read(const struct loaded *maps, const struct nat64_config *cfg, struct places *p)
 {
 	int err;
 
-	*p = (struct places){ 0 };
+	*p = (struct places){ .cfg = cfg };
 	err = mappings_walk(maps->mappings, add_place, p);
 	if (p->n)
 		qsort(p->list, p->n, sizeof(*p->list), by_tick);
@@ -104,7 +104,7 @@ int order_build(const struct loaded *maps, const struct nat64_config *cfg, const
 	for (__u32 i = 0; i < n; i++) {
 		__u32 index = (first + i) & (n - 1);
 
-		if (!used[index] && is_given_out(index, cfg->v4_len))
+		if (!used[index] && is_given_out_here(index, cfg))
 			append(node, NAT64_FREE(n), index);
 	}
 out:
@@ -114,23 +114,25 @@ out:
 	return err;
 }
 
-unsigned char *order_free(const struct loaded *maps, const struct nat64_config *cfg)
+unsigned char *order_lists(const struct loaded *maps, const struct nat64_config *cfg)
 {
 	__u32 n = 1U << (32 - cfg->v4_len), i = NAT64_FREE(n);
 	const struct nat64_node *node = mmap(NULL, bytes_of(n), PROT_READ, MAP_SHARED, maps->order, 0);
-	unsigned char *is_free = calloc(n, 1);
+	unsigned char *in = calloc(n, 1);
 
+	for (__u32 k = 0; node != MAP_FAILED && in && k < n; k++)
+		in[k] = node[k].next == k ? ORDER_NONE : ORDER_USED;
 	/* Packets take the first one meanwhile, and so on: no more steps than there are addresses. */
-	for (__u32 steps = 0; node != MAP_FAILED && is_free && steps < n && node[i].next < n; steps++) {
+	for (__u32 steps = 0; node != MAP_FAILED && in && steps < n && node[i].next < n; steps++) {
 		i = node[i].next;
-		is_free[i] = 1;
+		in[i] = ORDER_FREE;
 	}
 	if (node == MAP_FAILED) {
-		free(is_free);
+		free(in);
 		return NULL;
 	}
 	munmap((void *)node, bytes_of(n));
-	return is_free;
+	return in;
 }
 
 __u32 order_next(const struct loaded *maps, const struct nat64_config *cfg)

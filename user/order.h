@@ -16,10 +16,11 @@ struct place {
 struct places {
 	struct place *list;
 	size_t n;
+	const struct nat64_config *cfg; /* while they are read */
 };
 
-/* Reads which mappings are in use. 0 or a negative errno; places_free() in either case. */
-int places_read(const struct loaded *maps, struct places *p);
+/* Reads which of the addresses that are given out here are in use. 0 or a negative errno; places_free() in either case. */
+int places_read(const struct loaded *maps, const struct nat64_config *cfg, struct places *p);
 void places_free(struct places *p);
 
 /* The node before which a mapping last seen at `tick` belongs, and its epoch. */
@@ -29,8 +30,14 @@ __u32 places_find(const struct places *p, __u64 tick, const struct nat64_config 
  * given out in their order, from index `first` on. 0 or a negative errno. */
 int order_build(const struct loaded *maps, const struct nat64_config *cfg, const struct places *in_use, __u32 first);
 
-/* For each index, 1 if it is in the list of those that are free, else 0; to be freed. NULL: see errno. */
-unsigned char *order_free(const struct loaded *maps, const struct nat64_config *cfg);
+enum order_list {
+	ORDER_NONE,
+	ORDER_FREE,
+	ORDER_USED,
+};
+
+/* For each index, enum order_list: in which list it is; to be freed. NULL: see errno. */
+unsigned char *order_lists(const struct loaded *maps, const struct nat64_config *cfg);
 
 /* The index that is given out next. */
 __u32 order_next(const struct loaded *maps, const struct nat64_config *cfg);

@@ -525,7 +525,7 @@ static int make_order(const struct setup *s)
 	if (s->inherit == INHERIT_ALL)
 		return 0;
 	if (!is_empty(s) || s->o->statics.n)
-		err = places_read(&s->maps, &places);
+		err = places_read(&s->maps, &s->cfg, &places);
 	err = err ? err : order_build(&s->maps, &s->cfg, &places, first_index(s));
 	places_free(&places);
 	return err;
@@ -546,6 +546,16 @@ static int finish_state(struct setup *s)
 	return err ? msg_fail(err, "%s: cannot copy the mappings: %s", s->link->name, strerror(-err)) : 0;
 }
 
+/* Are there addresses that were not given out before, or are no longer? */
+static bool gives_out_others(const struct setup *s)
+{
+	struct reason why = { "" };
+	struct nat64_config was;
+
+	return loaded_config(&s->loaded, &was, &why) || was.give_out != s->cfg.give_out ||
+	       was.give_mask != s->cfg.give_mask;
+}
+
 /* Once the new programs are in place: what was new to the old ones until then; and the mappings of maps that were and are in
  * use. */
 static int change_state(struct setup *s)
@@ -558,9 +568,9 @@ static int change_state(struct setup *s)
 			err = reconcile_removed(&s->reconcile, &s->tells);
 	}
 	tells_send(&s->tells, &s->maps);
-	if (!err && s->inherit == INHERIT_MAPS) {
-		state_wait();
-		err = state_place(&s->maps, &s->cfg);
+	if (!err && (s->inherit == INHERIT_MAPS || (s->inherit == INHERIT_ALL && gives_out_others(s)))) {
+		state_wait(); /* until then addresses are given out as before */
+		err = state_place(&s->maps, &s->cfg, false);
 	}
 	if (!err && has_old_maps(s)) {
 		err = reconcile_in_use(&s->reconcile);
@@ -1027,6 +1037,8 @@ static void tell(const struct setup *s)
 	msg_info("  NAT64 prefix  %s", text6(s->o->v6_prefix).s);
 	if (options_has_pool(s->o))
 		msg_info("  IPv4 prefix   %s: %u addresses", text4(s->o->v4_prefix).s, options_pool_size(s->o));
+	if (options_gives_out(s->o))
+		msg_info("  gives out     %s", text4(s->o->give_out).s);
 	for (size_t i = 0; i < s->o->n_allowed; i++)
 		msg_info("  allowed       %s", text6(s->o->allowed[i]).s);
 	if (s->o->statics.n)

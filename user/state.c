@@ -110,7 +110,7 @@ static int make_lists(const struct editor *ed, const struct loaded *maps, const 
 {
 	struct loaded own = programs_maps(ed->programs);
 	struct places places;
-	int err = places_read(maps, &places);
+	int err = places_read(maps, cfg, &places);
 
 	err = err ? err : order_build(&own, cfg, &places, 0);
 	places_free(&places);
@@ -243,7 +243,7 @@ static int by_tick(const void *a, const void *b)
 static int find_places(const struct loaded *maps, const struct nat64_config *cfg, struct nat64_edit *list, size_t n)
 {
 	struct places places;
-	int err = places_read(maps, &places);
+	int err = places_read(maps, cfg, &places);
 
 	qsort(list, n, sizeof(*list), by_tick);
 	for (size_t i = 0; !err && i < n; i++)
@@ -377,43 +377,64 @@ int state_change(const struct loaded *maps, const struct nat64_config *cfg, cons
 
 struct misplaced {
 	const struct nat64_config *cfg;
-	const unsigned char *is_free; /* by the lists, for each index */
-	struct nat64_edit *list;
+	const unsigned char *in; /* enum order_list, for each index */
+	struct nat64_edit *list; /* of all that are in use or in the wrong list */
 	size_t n;
+	bool wrong; /* one that is in use is */
 };
 
-/* Those that are in the wrong one of the lists */
 static int check_place(__u32 index, const struct nat64_mapping *m, void *data)
 {
 	struct misplaced *p = data;
+	bool here = m->tick != NAT64_STATIC && is_given_out_here(index, p->cfg);
+	enum order_list wanted = !here ? ORDER_NONE : m->tick ? ORDER_USED : ORDER_FREE;
 	struct nat64_edit *more;
 
-	if (m->tick == NAT64_STATIC || !is_given_out(index, p->cfg->v4_len) || (m->tick == 0) == p->is_free[index])
+	if (wanted == p->in[index] && wanted != ORDER_USED)
 		return 0;
+	p->wrong |= wanted == ORDER_USED && p->in[index] != wanted;
 	more = array_room(p->list, p->n, sizeof(*more));
 	if (!more)
 		return -ENOMEM;
 	p->list = more;
 	more[p->n++] = (struct nat64_edit){ .index = index,
-					    .how = NAT64_EDIT_PLACE,
+					    .how = wanted == ORDER_NONE ? NAT64_EDIT_TAKE_OUT : NAT64_EDIT_PLACE,
+					    .tick = m->tick,
 					    .before = NAT64_USED(1U << (32 - p->cfg->v4_len)) };
 	return 0;
 }
 
-int state_place(const struct loaded *maps, const struct nat64_config *cfg)
+/* Leaves those out that are in the right list. */
+static void leave_used(struct misplaced *p)
 {
-	unsigned char *is_free = order_free(maps, cfg);
-	struct misplaced p = { cfg, is_free, NULL, 0 };
-	struct editor ed = { 0 };
-	int err = is_free ? mappings_walk(maps->mappings, check_place, &p) : -errno;
+	size_t n = 0;
 
+	for (size_t i = 0; i < p->n; i++)
+		if (p->list[i].how == NAT64_EDIT_TAKE_OUT || p->in[p->list[i].index] != ORDER_USED)
+			p->list[n++] = p->list[i];
+	p->n = n;
+}
+
+int state_place(const struct loaded *maps, const struct nat64_config *cfg, bool sort)
+{
+	unsigned char *in = order_lists(maps, cfg);
+	struct misplaced p = { .cfg = cfg, .in = in };
+	struct editor ed = { 0 };
+	int err = in ? mappings_walk(maps->mappings, check_place, &p) : -errno;
+
+	/* Each goes to the end, the one that was silent for the longest first. Those that send something meanwhile are there before
+	 * their time: as long as they go on, they come to the end again soon. */
+	if (!err && p.n && (p.wrong || sort))
+		qsort(p.list, p.n, sizeof(*p.list), by_tick);
+	else if (!err)
+		leave_used(&p);
 	if (!err && p.n)
 		err = editor_open(&ed, maps, cfg);
 	if (!err && p.n)
 		err = editor_run(&ed, p.list, p.n);
 	editor_close(&ed);
 	free(p.list);
-	free(is_free);
+	free(in);
 	return err;
 }
 

@@ -67,9 +67,9 @@ void editor_close(struct editor *ed);
 /* Has the program make edits, and leaves in each what has become of it. 0 or a negative errno. */
 int editor_run(const struct editor *ed, struct nat64_edit *list, size_t n);
 
-/* Puts each mapping of maps that programs with the configuration cfg are using into the list where it belongs. 0 or a
- * negative errno. */
-int state_place(const struct loaded *maps, const struct nat64_config *cfg);
+/* Puts each address of maps that programs with the configuration cfg are using into the list where it belongs; sort: at its
+ * place there, too. 0 or a negative errno. */
+int state_place(const struct loaded *maps, const struct nat64_config *cfg, bool sort);
 
 /* With --per-prefix: counts each mapping in its prefix, of maps that programs with the configuration cfg are using, or will.
  * 0 or a negative errno; -EBUSY: packets were always faster. */

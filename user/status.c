@@ -108,7 +108,7 @@ static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 	struct nat64_config *cfg = &count->status->cfg;
 	enum mapping_kind kind = mapping_kind(m, cfg, count->now);
 
-	if (kind != MAPPING_FREE || is_given_out(index, cfg->v4_len))
+	if (kind != MAPPING_FREE || is_given_out_here(index, cfg))
 		count->status->mappings[kind]++;
 	return 0;
 }
@@ -229,6 +229,10 @@ static void print_config(struct out *o, const struct status *s)
 	else
 		out_string(o, "v4_prefix", "  IPv4 prefix       %s\n",
 			   text4((struct prefix4){ cfg->v4_prefix, cfg->v4_len }).s);
+	if (cfg->give_mask)
+		out_string(o, "give_out", "  gives out         %s\n", text4(config_give_out(cfg)).s);
+	else
+		out_null(o, "give_out");
 	out_array(o, "allowed_src");
 	for (size_t i = 0; i < s->n_allowed; i++) {
 		out_text(o, "  %-18s", i ? "" : "allowed");

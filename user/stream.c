@@ -69,6 +69,10 @@ static void print_begin(struct stream *s)
 		fputs(",\"v4_prefix\":null", s->to);
 	else
 		put_text(s, "v4_prefix", text4(translator_pool(s->t)).s);
+	if (cfg->give_mask)
+		put_text(s, "give_out", text4(config_give_out(cfg)).s);
+	else
+		fputs(",\"give_out\":null", s->to);
 	fprintf(s->to, ",\"timeout\":%llu,\"refresh\":%u", cfg->timeout / cfg->hz, s->period);
 	end_line(s);
 }

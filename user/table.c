@@ -75,3 +75,10 @@ bool is_given_out(__u32 index, __u32 v4_len)
 {
 	return v4_len == 31 || (v4_len < 31 && index && index != (1U << (32 - v4_len)) - 1);
 }
+
+bool is_given_out_here(__u32 index, const struct nat64_config *cfg)
+{
+	__be32 v4 = cfg->v4_prefix | be32_from(index);
+
+	return is_given_out(index, cfg->v4_len) && !((v4 ^ cfg->give_out) & cfg->give_mask);
+}

@@ -51,4 +51,7 @@ __u64 config_timeout(const struct nat64_config *cfg);
 /* Is the address with this index ever given out by itself? The network's own and the broadcast address are not. */
 bool is_given_out(__u32 index, __u32 v4_len);
 
+/* And by this gateway? */
+bool is_given_out_here(__u32 index, const struct nat64_config *cfg);
+
 #endif

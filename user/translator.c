@@ -113,3 +113,8 @@ struct prefix4 translator_address(const struct translator *t, __u32 index)
 {
 	return (struct prefix4){ t->cfg.v4_prefix | be32_from(index), 32 };
 }
+
+struct prefix4 config_give_out(const struct nat64_config *cfg)
+{
+	return (struct prefix4){ cfg->give_out, __builtin_popcount((FORCE __u32)cfg->give_mask) };
+}

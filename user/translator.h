@@ -31,8 +31,9 @@ void translator_close(struct translator *t);
 /* The device that an interface is a port of. 0 with *home, or a negative errno, nothing said; -ENOENT: of none. */
 int translator_home(struct nl *nl, const struct link *link, struct link *home);
 
-/* The dynamic prefix, and an address of it. */
+/* The dynamic prefix, what is given out of it, and an address of it. */
 struct prefix4 translator_pool(const struct translator *t);
+struct prefix4 config_give_out(const struct nat64_config *cfg);
 struct prefix4 translator_address(const struct translator *t, __u32 index);
 
 #endif

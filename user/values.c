@@ -67,6 +67,15 @@ int parse_pool(const char *arg, void *value, struct reason *why)
 }
 
 /* RFC 6052 section 2.2 */
+int parse_give_out(const char *arg, void *value, struct reason *why)
+{
+	struct prefix4 *p = value;
+
+	if (parse_prefix4(arg, p, why) || check_network4(p, why))
+		return -EINVAL;
+	return p->len < NAT64_V4_LEN_MIN ? reason(why, -EINVAL, "prefix length must be %d to 32", NAT64_V4_LEN_MIN) : 0;
+}
+
 int parse_nat64_prefix(const char *arg, void *value, struct reason *why)
 {
 	struct prefix6 *p = value;
