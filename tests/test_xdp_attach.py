@@ -12,7 +12,7 @@ import pytest
 from bpf import XDP_DRIVER, XDP_GENERIC, Prog, Translator, xdp_hold, xdp_program
 from frames import take_frames
 from lab import NAT64
-from test_fast import pings, uplink
+from test_fast import THREE, caps, pings, uplink
 from test_load import inject, trace
 
 POOL = '-4', '10.0.1.0/24', '-a', 'fc00::/8'
@@ -168,9 +168,12 @@ def test_uplink_that_cannot(lab, net):
 
 
 def test_refused(lab, net, rxvlan, monkeypatch):
-    """In words, and nothing has changed: veth without being forced, what the kernel has no native XDP for, network cards that
-    take VLAN tags off."""
-    _, gw, _ = net
+    """In words, and nothing has changed: veth without being forced, what the kernel has no native XDP for, too large an MTU,
+    network cards that take VLAN tags off."""
+    h6, gw, _ = net
+    h6.ip('link', 'set', 'eth0', 'mtu', 9000)
+    assert re.search('eth0 cannot have it: .*MTU', gw.nat64(*LOAD, rc=1).stderr)
+    h6.ip('link', 'set', 'eth0', 'mtu', 1500)
     assert 'eth0 is a veth' in gw.nat64('-i', 'eth0', *POOL, '--xdp', rc=1).stderr
     bridge(lab, gw, 'fc00:b::1/64')
     assert 'br0 cannot have it: ' in gw.nat64('-i', 'br0', *POOL, '--xdp=veth', rc=1).stderr
@@ -178,6 +181,20 @@ def test_refused(lab, net, rxvlan, monkeypatch):
     gw.unload(i='br0')
     monkeypatch.setenv('LD_PRELOAD', rxvlan)
     assert 'ethtool -K br0 rxvlan off' in gw.nat64('-i', 'br0', *POOL, '--xdp=generic', rc=1).stderr
+
+
+def test_capabilities(net):
+    """As for --fast: three to load, CAP_SYS_ADMIN to tell whose the programs are."""
+    _, gw, _ = net
+    gw.load('--xdp=veth', via=THREE)
+    for argv in LOAD, ['-u', '-i', 'eth0']:
+        assert 'missing CAP_SYS_ADMIN' in gw.nat64(*argv, rc=1, via=THREE).stderr
+    gw.unload(via=caps('net_admin', 'sys_admin'))
+    held = xdp_hold(gw, 'eth1')
+    assert 'missing CAP_SYS_ADMIN' in gw.nat64(*LOAD, rc=1, via=THREE).stderr
+    gw.load(via=THREE)                                  # others do not matter
+    gw.unload()
+    os.close(held)
 
 
 def test_wrong_command_lines(net):

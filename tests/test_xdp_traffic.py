@@ -9,7 +9,7 @@ import time
 import pytest
 from scapy.all import IP, TCP, IPv6, raw
 
-from bpf import Translator
+from bpf import KERNEL, Translator
 from frames import take_frames
 from lab import NAT64, Crossing, embed, patience
 from paths import iperf
@@ -90,14 +90,15 @@ def test_tcp(net):
 
 
 def test_nothing_is_lost_between_configurations(net):
-    """From one way to the next while packets flow: all arrive, and once. (A driver may lose some when XDP comes to it; veth
-    loses none.)"""
+    """From one way to the next while packets flow: all arrive, and once. A driver may lose some when XDP comes to it or goes, as
+    veth did on older kernels."""
     h6, gw, h4 = net
     held = take_frames(h6, h4)
     gw.load()
     with contextlib.closing(Crossing(*net)) as c:
         packet = c.eth6 + raw(IPv6(src=V6, dst=embed(V4)) / udp(9))
-        for way in 'xdp', 'xdp', 'fast', 'xdp', 'tc':
+        lost, ways = [], ['tc', 'xdp', 'xdp', 'fast', 'xdp', 'tc']
+        for way in ways[1:]:
             p = gw.start(NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', *WAYS[way])
             sent = received = 0
             while p.poll() is None or sent < 100:
@@ -109,7 +110,10 @@ def test_nothing_is_lost_between_configurations(net):
             assert p.returncode == 0
             while received < sent and c.w4.read(patience(2)):
                 received += 1
-            assert received == sent, way
+            lost.append(sent - received)
+    print(f'lost: {lost}')
+    for before, way, n in zip(ways, ways[1:], lost):
+        assert 0 <= n <= (5 if KERNEL < (5, 13) and before != way else 0), lost
     gw.run(NAT64, '-i', 'eth0', '-u')
     gw.loaded.clear()
     for fd in held:
