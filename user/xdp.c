@@ -206,6 +206,9 @@ int xdp_check(const struct xdp_program *p, enum nat64_xdp mode, struct reason *w
 		return cannot(p->link, why);
 	if (veth && mode == NAT64_XDP_NATIVE)
 		return reason(why, -EOPNOTSUPP, "is a veth, where XDP is no gain (--xdp=veth has it nevertheless)");
+	/* What comes through another interface has left its VLAN tag there, out of sight. */
+	if (*p->link->kind && !veth && strcmp(p->link->kind, "tun"))
+		return reason(why, -EOPNOTSUPP, "is a %s, where XDP programs do not see VLAN tags", p->link->kind);
 	/* Of a veth it does not say where the tag is. */
 	if (!veth && (offload_is_on(p->link->name, "rx-vlan-hw-parse") > 0 ||
 		      offload_is_on(p->link->name, "rx-vlan-stag-hw-parse") > 0))
