@@ -99,6 +99,31 @@ static __always_inline bool v4_matches(__be32 a, const struct nat64_filter *f)
 	return !((a ^ f->v4) & f->v4_mask);
 }
 
+/* May somebody be tracing `p`, as far as its addresses tell, all of which are known? For those that leave what is traced to
+ * others. */
+static __noinline bool is_traced_pair(const struct pkt *p)
+{
+	struct nat64_listen *l = listeners();
+	__u64 now;
+
+	if (!l || !may_listen(l, NAT64_PACKETS))
+		return false;
+	now = bpf_ktime_get_boot_ns();
+	if (!is_listening(l, NAT64_PACKETS, now))
+		return false;
+#pragma unroll
+	for (__u32 i = 0; i < NAT64_LISTENERS; i++) {
+		const struct nat64_filter *f = &l->filter[i];
+
+		if (!is_held(&l->lease[NAT64_PACKETS][i], now))
+			continue;
+		if (f->family == 6 ? v6_matches(&p->saddr6, f) || v6_matches(&p->daddr6, f)
+				   : f->family != 4 || v4_matches(p->saddr4, f) || v4_matches(p->daddr4, f))
+			return true;
+	}
+	return false;
+}
+
 static __always_inline bool has_ports(__u8 proto)
 {
 	return csum_at(proto) >= 0 || proto == 132 /* SCTP */;

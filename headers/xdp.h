@@ -6,7 +6,7 @@
  *
  * Only the plainest packets go this way: TCP and UDP, whole, with nothing between the IP header and theirs, of a host whose
  * mapping is there and nothing to be written of, to a next hop that is known, and out by an interface that takes frames from
- * XDP. Everything else passes, as it came, to the programs at tc (and so do these while somebody traces packets): it is
+ * XDP. Everything else passes, as it came, to the programs at tc (and so do these if somebody may be tracing them): it is
  * they that make mappings, find next hops, answer, fragment, and drop, but for what would be dropped without a word.
  */
 #ifndef NAT64_XDP_H
@@ -142,16 +142,17 @@ static __always_inline enum xdp_verdict translate_xdp64(struct xdp_md *ctx, stru
 
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr) || h->hop_limit <= 1 ||
 	    (h->nexthdr != IPPROTO_TCP && h->nexthdr != IPPROTO_UDP) ||
-	    xdp_len(ctx) != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || is_traced() ||
-	    xdp_has_ipsec_policy(ctx))
+	    xdp_len(ctx) != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	parse_header6(p, h, ETH_HEADER);
 	if (check_l4_header(p) != NAT64_PASS || destination64(p) != NAT64_PASS)
 		return XDP_LEAVE;
 	if (!settled_address(&p->saddr6, bpf_jiffies64(), &p->saddr4, &f)) {
-		*reason = f.m ? NAT64_PASS : xdp_refusal(&p->saddr6);
+		*reason = f.m || is_traced() ? NAT64_PASS : xdp_refusal(&p->saddr6);
 		return *reason == NAT64_PASS ? XDP_LEAVE : XDP_REFUSE;
 	}
+	if (is_traced() && is_traced_pair(p))
+		return XDP_LEAVE;
 	v6 = csum_v6(&p->saddr6) + csum_v6(&p->daddr6);
 	check = xdp_check(ctx, p, IP6_HEADER, v6);
 	if (!check)
@@ -189,10 +190,10 @@ static __always_inline enum xdp_verdict translate_xdp46(struct xdp_md *ctx, stru
 	csum_t v4;
 
 	if (!h || !is_ours4(h->daddr) || !is_plain4(h) || (h->protocol != IPPROTO_TCP && h->protocol != IPPROTO_UDP) ||
-	    is_traced() || xdp_has_ipsec_policy(ctx))
+	    xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	if (parse4(p, h, ETH_HEADER, len - ETH_HEADER) != NAT64_PASS || check_l4_header(p) != NAT64_PASS ||
-	    addresses46(p, &hop) != NAT64_PASS)
+	    addresses46(p, &hop) != NAT64_PASS || (is_traced() && is_traced_pair(p)))
 		return XDP_LEAVE;
 	v4 = csum_32(p->saddr4) + csum_32(p->daddr4);
 	check = xdp_check(ctx, p, IP4_HEADER, v4);

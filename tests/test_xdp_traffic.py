@@ -67,11 +67,22 @@ def test_the_rest_meets_the_stack(crossing):
 
 
 def test_trace(crossing):
-    """While somebody traces, all packets are seen."""
+    """What somebody traces is seen, all of it; the rest goes on past the stack."""
     six = IPv6(src=V6, dst=embed(V4)) / udp(30)
     listener = Listener(crossing.gw, '--trace', f'{V6} udp port 5678', '--json')
     assert len(crossing.xlat64(*[six] * 100)) == 100
     assert len([line for line in timeless(listener.stop()) if line['verdict'] == 'translated']) == 100
+    four = IP(src=crossing.pool_addr, dst=V4, ttl=63, id=0, flags=0) / udp(30)
+    back6, back4 = IPv6(src=embed(V4), dst=V6, hlim=63) / udp(30), IP(src=V4, dst=crossing.pool_addr, id=7) / udp(30)
+    for other in 'fc00:66::77', '203.0.113.77':
+        listener = Listener(crossing.gw, '--trace', other, '--json')
+        check(crossing, 64, [six], [four], False)
+        check(crossing, 46, [back4], [back6], False)
+        assert listener.stop() == []
+    for mine in V6, embed(V4), crossing.pool_addr, V4, 'udp':
+        listener = Listener(crossing.gw, '--trace', mine, '--json')
+        assert len(crossing.xlat46(*[back4] * 20)) == 20
+        assert len([line for line in timeless(listener.stop()) if line['in']['length'] == 58]) == 20
 
 
 def test_tcp(net):
