@@ -64,10 +64,10 @@ def patience(seconds):
 
 
 def wait_for(condition, what='', timeout=20):
-    """The first true value of condition(), asked often; a failure names what was waited for."""
+    """The first true value of condition(), asked often; a failure names what was waited for, or calls it to be told."""
     end = time.monotonic() + patience(timeout)
     while not (value := condition()):
-        assert time.monotonic() < end, f'waited in vain for {what or condition}'
+        assert time.monotonic() < end, f'waited in vain for {what() if callable(what) else what or condition}'
         time.sleep(0.005)
     return value
 

@@ -43,5 +43,8 @@ def test_sample_file(net, tmp_path):
     conf = tmp_path / 'eth0.conf'
     conf.write_text(text)
     assert '--v4-prefix is missing' in gw.nat64('-i', 'eth0', '-c', conf, rc=2).stderr
-    conf.write_text(re.sub(r'^#(?=[a-z])', '', text, flags=re.M))
+    text = re.sub(r'^#(?=[a-z])', '', text, flags=re.M)
+    conf.write_text(text)
+    assert '--xdp: eth0 is a veth' in gw.nat64('-i', 'eth0', '-c', conf, '--dry-run', rc=1).stderr
+    conf.write_text(re.sub(r'^xdp$', '', text, flags=re.M))
     gw.nat64('-i', 'eth0', '-c', conf, '--dry-run')
