@@ -248,7 +248,7 @@ test-kernels: all build/verifier
 	@tests/deps demo test kernels
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
-user_c	:= $(src) $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
+user_c	:= $(src) dist/static/mnl.c $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
 scripts	:= tests/deps tests/demo tests/image tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up \
 	dist/static/build $(addprefix dist/packages/,PKGBUILD APKBUILD nat64.install openwrt/files/nat64.init openwrt/files/nat64.hotplug) \

@@ -569,6 +569,24 @@ ARCHS = {'amd64': None, 'arm64': 'aarch64', 'armhf': 'arm', 'riscv64': 'riscv64'
 HERE = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(os.uname().machine)
 
 
+def test_static_libmnl(net, tmp_path):
+    """What stands in for libmnl in a static binary has all that nat64 uses, and does the same: here before the real one."""
+    source, lib = f'{ROOT}/dist/static/mnl.c', tmp_path / 'mnl.so'
+    run(os.environ.get('CC', 'cc'), '-Wall', '-Wextra', '-Werror', '-D_GNU_SOURCE', '-shared', '-fPIC', '-o', lib, source)
+    defined = set(re.findall(r' T (mnl_\w+)', run('nm', lib).stdout))
+    assert defined == set(re.findall(r' U (mnl_\w+)', run('nm', '-D', NAT64).stdout)), 'of libmnl, what nat64 uses and no more'
+    h6, gw, _ = net
+    via = ['env', f'LD_PRELOAD={lib}']
+    gw.load('-s', 'fc00::80=10.0.9.80', '--fast', via=via)
+    h6.run('ping', '-c3', '-i0.01', embed('192.0.2.2'))
+    same = [gw.nat64('-i', 'eth0', '--status', via=v).stdout for v in (via, [])]
+    assert same[0] == same[1] and 'working           yes' in same[0]
+    for wrong in ('nowhere', '10.0.1.0/24'), ('eth1', '192.0.2.0/24'):
+        done = [gw.run(*v, NAT64, '-i', wrong[0], '-4', wrong[1], '-a', 'fc00::/8', check=False) for v in (via, [])]
+        assert done[0].returncode == done[1].returncode != 0 and done[0].stderr == done[1].stderr
+    gw.unload(via=via)
+
+
 def static(arch):
     return built(f'nat64-{VERSION}-{arch}', f'static ARCHS={arch}', 'static', 'cross')
 
