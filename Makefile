@@ -43,11 +43,13 @@ WARN	:= -Wall -Wextra $(if $(WERROR),-Werror)
 Q	:= $(if $(V),,@)
 say	= @$(if $(V),:,printf '  %-8s%s\n' $(1) $@)
 
-nat64_cflags = -std=gnu11 $(WARN) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build -isystem build/user \
+# Where it is built is nobody's concern, and two builds shall be equal.
+nowhere	:= -ffile-prefix-map=$(CURDIR)=.
+nat64_cflags = -std=gnu11 $(WARN) $(nowhere) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build -isystem build/user \
 	$(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
 # v3: 32-bit arithmetic and jumps, in every kernel since 5.1; clang's own default varies with its age.
 # -target bpf does not know where the host keeps <asm/types.h>, so ask the compiler as the host's.
-bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) -ffile-prefix-map=$(CURDIR)=. -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
+bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) $(nowhere) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
 	$(shell $(CLANG) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
 
 src := nat64.c $(filter-out %.bpf.c,$(wildcard user/*.c))
