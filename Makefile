@@ -247,7 +247,7 @@ build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< build/user/object.o $(shell $(PKG_CONFIG) --libs $(LIBS))
 
 test-kernels: all build/verifier
-	@tests/deps demo test kernels
+	@tests/deps demo test recipes kernels
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) dist/static/mnl.c $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))

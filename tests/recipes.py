@@ -36,16 +36,22 @@ systemctl() {{
 		case $verb in enable | start | restart | reload-or-restart) ;; *) continue ;; esac
 		(
 			set +e
-			lines=$(sed -e :a -e '/\\\\$/N; s/\\\\\\n//; ta' "$file" | sed "s/%i/$instance/g")
+			lines=$(sed -e :a -e '/\\\\$/N; s/\\\\\\n//; ta' "$file" | sed "s/%i/$instance/g; s/%p/${{unit%@*}}/g")
 			of() {{ sed -n "s/^$1=[-@!]*//p" <<<"$lines"; }}
 			for line in $(of EnvironmentFile); do set -a; . "$line"; set +a; done
-			for line in $(of RuntimeDirectory); do mkdir -p "/run/$line"; done
+			for line in $(of RuntimeDirectory); do
+				mkdir -p "/run/$line"
+				[ -z "$(of User)" ] || chown "$(of User):" "/run/$line"
+			done
 			for line in "$(of Environment)"; do [ -z "$line" ] || eval "export $line"; done
 			cd "$(of WorkingDirectory)" 2>/dev/null || cd /
 			while read -r line; do eval "$line"; done <<<"$(of ExecStartPre)"
 			eval "exec $(of ExecStart | head -n 1)"
 		) </dev/null >"/run/log-$unit" 2>&1 &
 		echo $! >"/run/unit-$unit"
+		line=$(sed -n 's/^BusName=//p' "$file")
+		[ -z "$line" ] || until dbus-send --system --print-reply --dest=org.freedesktop.DBus / \
+			org.freedesktop.DBus.NameHasOwner "string:$line" | grep -q true; do sleep 0.05; done
 	done
 }}
 '''
