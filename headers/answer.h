@@ -97,7 +97,7 @@ static __always_inline int put_headers(struct __sk_buff *skb, const void *ip, __
 
 	TRY(pkt_store(skb, l3_off(), ip, header));
 	TRY(pkt_store(skb, at, icmp, sizeof(*icmp)));
-	sum = range_sum(skb, at, len);
+	sum = short_sum(skb, at, len); /* before Linux 6.9 the stack has no room for one function more */
 	if (sum < 0)
 		return NAT64_DROP_TRUNCATED;
 	icmp->check = csum_finish(sum + pseudo);
@@ -138,11 +138,11 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	const struct ipv6hdr *h = pkt_at(skb, l3_off(), sizeof(*h));
 	struct icmp icmp = { .type = error >> 8, .code = error };
 	__u32 source, quote, len;
-	struct ipv6hdr new = {};
+	struct ipv6hdr *new = (void *)only_value(&scratch); /* the stack has no room */
 	bool was_ipv4;
 	csum_t pseudo;
 
-	if (!p || !h)
+	if (!p || !h || !new)
 		return TC_ACT_SHOT;
 	__builtin_memcpy(&p->saddr6, &h->saddr, sizeof(p->saddr6));
 	source = hash_of_v6(&p->saddr6);
@@ -162,15 +162,15 @@ __noinline int answer6(struct __sk_buff *skb, __u32 error, __u32 rest)
 	len = sizeof(icmp) + quote;
 	if (make_room(skb, quote, IP6_HEADER) != NAT64_PASS)
 		return TC_ACT_SHOT;
-	*(__be32 *)&new = bpf_htonl(6 << 28);
-	new.payload_len = bpf_htons(len);
-	new.nexthdr = IPPROTO_ICMPV6;
-	new.hop_limit = ANSWER_TTL;
-	__builtin_memcpy(&new.saddr, &p->daddr6, sizeof(new.saddr));
-	__builtin_memcpy(&new.daddr, &p->saddr6, sizeof(new.daddr));
+	*(__be32 *)new = bpf_htonl(6 << 28);
+	new->payload_len = bpf_htons(len);
+	new->nexthdr = IPPROTO_ICMPV6;
+	new->hop_limit = ANSWER_TTL;
+	__builtin_memcpy(&new->saddr, &p->daddr6, sizeof(new->saddr));
+	__builtin_memcpy(&new->daddr, &p->saddr6, sizeof(new->daddr));
 	icmp.rest = bpf_htonl(rest);
 	pseudo = csum_v6(&p->saddr6) + csum_v6(&p->daddr6) + csum_pseudo(len, IPPROTO_ICMPV6);
-	if (put_headers(skb, &new, sizeof(new), &icmp, len, pseudo) != NAT64_PASS)
+	if (put_headers(skb, new, sizeof(*new), &icmp, len, pseudo) != NAT64_PASS)
 		return TC_ACT_SHOT;
 	if (!was_ipv4 && (cfg.device || has_ipsec_policy(skb)))
 		return arrive_again(skb);

@@ -96,16 +96,16 @@ __noinline int move_bytes(struct __sk_buff *skb, __u32 to, __u32 from, __u32 len
 
 	if (!b)
 		return NAT64_DROP_NO_MEMORY;
-	for (i = 0; i < 65536 / SCRATCH && len >= SCRATCH; i++) {
-		TRY(pkt_load(skb, from, b, SCRATCH));
-		TRY(pkt_store(skb, to, b, SCRATCH));
-		from += SCRATCH;
-		to += SCRATCH;
-		len -= SCRATCH;
+	for (i = 0; i < 65536 / PIECE && len >= PIECE; i++) {
+		TRY(pkt_load(skb, from, b, PIECE));
+		TRY(pkt_store(skb, to, b, PIECE));
+		from += PIECE;
+		to += PIECE;
+		len -= PIECE;
 	}
 	if (!len)
 		return NAT64_PASS;
-	len = pkt_bounded(len, SCRATCH);
+	len = pkt_bounded(len, PIECE);
 	TRY(pkt_load(skb, from, b, len));
 	return pkt_store(skb, to, b, len);
 }

@@ -145,35 +145,70 @@ static __always_inline bool cut_end(struct __sk_buff *skb, __u32 len)
 }
 
 #define SCRATCH 2048
+#define PIECE	8192 /* of what goes through it piece by piece */
 
 /* Room for a piece of a packet, and 3 bytes to round it up. It is a function's own only until it returns or calls another
  * one that uses it: range_sum, move_bytes, make_room, finish_csum. */
-PER_CPU(scratch, __u8[SCRATCH + 4], 1);
+PER_CPU(scratch, __u8[PIECE + 4], 1);
 
-/* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
- * global function, so that the verifier walks the loop once and not for every caller; such a function takes nothing
- * but the context and numbers before 5.12. */
-__noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
+/* The folded sum of the first `len` bytes there, at most PIECE. The kernel takes 512 at a time. A global function, so that the
+ * verifier walks the loop once and not for every caller, and it has no packet: see object_make_static. */
+__noinline int piece_sum(__u32 len)
 {
 	__u32 i;
 	__u8 *b = only_value(&scratch);
 	csum_t sum = 0;
 
 	if (!b)
-		return -1;
-	for (i = 0; i < 128 && len >= 512; i++) {
-		if (bpf_skb_load_bytes(skb, off, b, 512))
-			return -1;
+		return 0;
+	for (i = 0; i < PIECE / 512 && len >= 512; i++) {
 		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, 512, 0);
-		off += 512;
+		b += 512;
 		len -= 512;
 	}
-	if (len) {
+	if (len && i < PIECE / 512) {
 		len = pkt_bounded(len, 512);
-		if (bpf_skb_load_bytes(skb, off, b, len))
-			return -1;
 		b[len] = b[len + 1] = b[len + 2] = 0;
 		sum += (__u32)bpf_csum_diff(NULL, 0, (__be32 *)b, (len + 3) & ~3U, 0);
+	}
+	return csum_fold16(sum);
+}
+
+/* The folded sum of 1 to PIECE bytes from `off` on; negative if the packet has less. */
+static __always_inline int short_sum(struct __sk_buff *skb, __u32 off, __u32 len)
+{
+	__u8 *b = only_value(&scratch);
+
+	asm volatile("" : "+r"(len)); /* where clang knows that it is less, it would leave the bounds out */
+	len = pkt_bounded(len, PIECE);
+	if (!b || bpf_skb_load_bytes(skb, off, b, len))
+		return -1;
+	return (__u16)piece_sum(len);
+}
+
+/* The folded sum of `len` bytes (at most 65536) from `off` on, wherever they lie; negative if the packet has less. A
+ * global function, too: such a function takes nothing but the context and numbers before 5.12. */
+__noinline int range_sum(struct __sk_buff *skb, __u32 off, __u32 len)
+{
+	int rest;
+	__u32 i;
+	__u8 *b = only_value(&scratch);
+	csum_t sum = 0;
+
+	if (!b)
+		return -1;
+	for (i = 0; i < 65536 / PIECE && len >= PIECE; i++) {
+		if (bpf_skb_load_bytes(skb, off, b, PIECE))
+			return -1;
+		sum += (__u16)piece_sum(PIECE);
+		off += PIECE;
+		len -= PIECE;
+	}
+	if (len) {
+		rest = short_sum(skb, off, len);
+		if (rest < 0)
+			return -1;
+		sum += rest;
 	}
 	return csum_fold16(sum);
 }

@@ -615,13 +615,12 @@ __noinline int idle_member(__u32 number)
 /* With --per-prefix: counts the mapping that the host in `request` is to have, in the record .number. If its prefix has as many
  * as it may, the host can have that of another one of the prefix which is not safe: .within. A global function, see
  * live_mapping. */
-__noinline int count_new(struct __sk_buff *skb)
+__noinline int count_new(void)
 {
 	struct request *r = only_value(&request);
 	__u32 number = 0, index;
 	int verdict;
 
-	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	TRY(next_address(bpf_jiffies64(), &index)); /* for a host that gets none nothing need be counted */
@@ -644,14 +643,13 @@ static __always_inline int next_for(const struct request *r, __u64 now, __u32 *i
 }
 
 /* Takes an address from the pool for the host in `request`. A global function, see live_mapping. */
-__noinline int take_address(struct __sk_buff *skb)
+__noinline int take_address(void)
 {
 	__u32 zero = 0, index, try;
 	struct request *r = bpf_map_lookup_elem(&request, &zero);
 	__u64 now = bpf_jiffies64();
 	struct nat64_mapping *m;
 
-	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	for (try = 0; try < TRIES; try++) {
@@ -671,14 +669,13 @@ __noinline int take_address(struct __sk_buff *skb)
 }
 
 /* Tells a listener of what has happened to the host in `request`. */
-__noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
+__noinline int tell(enum nat64_event_kind kind)
 {
 	__u32 zero = 0;
 	struct request *r = bpf_map_lookup_elem(&request, &zero);
 	struct nat64_listen *l = listeners();
 	struct nat64_event *e;
 
-	asm volatile("" : : "r"(skb));
 	if (!r || !l || !may_listen(l, NAT64_EVENTS))
 		return 0;
 	e = &r->event; /* the stack has no room for it */
@@ -695,7 +692,7 @@ __noinline int tell(struct __sk_buff *skb, enum nat64_event_kind kind)
 }
 
 /* Gives the host in `r` its mapping back, the entry `m`, which was not safe any more. */
-static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m, struct request *r)
+static __always_inline int revive(struct nat64_mapping *m, struct request *r)
 {
 	__u64 now = bpf_jiffies64(), clock = bpf_ktime_get_boot_ns();
 	bool still, expired = false;
@@ -712,14 +709,14 @@ static __always_inline int revive(struct __sk_buff *skb, struct nat64_mapping *m
 	if (still)
 		place_again(m, r->index, now);
 	if (expired)
-		tell(skb, NAT64_EVENT_REVIVED);
+		tell(NAT64_EVENT_REVIVED);
 	return still ? NAT64_PASS : NAT64_DROP_MAPPING_BUSY;
 }
 
 /* The host in `request` has no mapping that is safe: revives the one it had, or makes a new one. A global function: the
  * verifier walks it once, and not for every state that a caller may be in. Before 5.12 such a function takes the context and
  * numbers only, hence `request`. */
-__noinline int live_mapping(struct __sk_buff *skb)
+__noinline int live_mapping(void)
 {
 	__u32 zero = 0, mine, *i;
 	struct request *r = bpf_map_lookup_elem(&request, &zero);
@@ -727,22 +724,21 @@ __noinline int live_mapping(struct __sk_buff *skb)
 	__u64 tick;
 	int verdict;
 
-	asm volatile("" : : "r"(skb)); /* or clang leaves it out of the call */
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	TRY(check_source(&r->v6));
 	m = owned_by(&r->v6, &r->index, &tick);
 	if (m)
-		return revive(skb, m, r);
-	verdict = cfg.prefix_limit ? count_new(skb) : NAT64_PASS;
+		return revive(m, r);
+	verdict = cfg.prefix_limit ? count_new() : NAT64_PASS;
 	if (verdict == NAT64_PASS) {
-		verdict = take_address(skb);
+		verdict = take_address();
 		if (cfg.prefix_limit && verdict != NAT64_PASS)
 			uncount(r->number);
 	}
 	if (verdict != NAT64_PASS) {
 		if (verdict == NAT64_DROP_POOL_FULL && may_tell_exhausted(true))
-			tell(skb, NAT64_EVENT_EXHAUSTED);
+			tell(NAT64_EVENT_EXHAUSTED);
 		return verdict;
 	}
 	mine = r->index;
@@ -750,10 +746,10 @@ __noinline int live_mapping(struct __sk_buff *skb)
 		i = bpf_map_lookup_elem(&by_v6, &r->old);
 		if (i && *i == mine)
 			bpf_map_delete_elem(&by_v6, &r->old);
-		tell(skb, NAT64_EVENT_EXPIRED);
+		tell(NAT64_EVENT_EXPIRED);
 	}
 	if (!bpf_map_update_elem(&by_v6, &r->v6, &mine, BPF_NOEXIST)) {
-		tell(skb, NAT64_EVENT_CREATED);
+		tell(NAT64_EVENT_CREATED);
 		return NAT64_PASS;
 	}
 
@@ -808,7 +804,7 @@ static __always_inline bool settled_address(const union nat64_v6 *v6, __u64 now,
 }
 
 /* 6→4: the pool's address for the IPv6 source `v6`; makes the mapping, or revives an expired one. */
-static __always_inline int address_for(struct __sk_buff *skb, const union nat64_v6 *v6, __be32 *v4)
+static __always_inline int address_for(const union nat64_v6 *v6, __be32 *v4)
 {
 	__u64 now = bpf_jiffies64();
 	struct found f;
@@ -829,7 +825,7 @@ static __always_inline int address_for(struct __sk_buff *skb, const union nat64_
 	if (!r)
 		return NAT64_DROP_NO_MEMORY;
 	r->v6 = *v6;
-	TRY(live_mapping(skb));
+	TRY(live_mapping());
 	*v4 = v4_at(r->index);
 	return NAT64_PASS;
 }

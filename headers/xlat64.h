@@ -26,9 +26,9 @@ static __always_inline int destination64(struct pkt *p)
 
 /* The source's IPv4 address. An ICMPv6 error may come from a router that has no mapping and cannot get one: RFC 6791
  * gives it an address that stands for all of them. */
-static __always_inline int source64(struct __sk_buff *skb, struct pkt *p)
+static __always_inline int source64(struct pkt *p)
 {
-	int verdict = address_for(skb, &p->saddr6, &p->saddr4);
+	int verdict = address_for(&p->saddr6, &p->saddr4);
 
 	if (p->icmp_error && (verdict == NAT64_DROP_NOT_ALLOWED || verdict == NAT64_DROP_POOL_FULL ||
 			      verdict == NAT64_DROP_PREFIX_FULL)) {
@@ -142,7 +142,7 @@ __noinline int icmp_error64(struct __sk_buff *skb)
 			     type));
 	/* An error keeps no mapping alive (RFC 5508 REQ-6): whoever sends to a closed port could. */
 	if (known_address_for(&p->saddr6, &p->saddr4) != NAT64_PASS)
-		TRY(source64(skb, p));
+		TRY(source64(p));
 	n->icmp.b[1] = fit_quote(n, ICMP4_ERROR_MAX, IP4_HEADER, 4);
 
 	/* The checksum also loses the pseudo-header. The sum of the quoted IPv4 header, with its own checksum, is 0. */
@@ -170,7 +170,7 @@ static __always_inline int bind64(struct __sk_buff *skb, struct pkt *p, const st
 	TRY(destination64(p));
 	if (p->icmp_error)
 		return NAT64_PASS;
-	TRY(source64(skb, p));
+	TRY(source64(p));
 	return see_offloads(skb, p, csum_v6(&p->saddr6) + csum_v6(&p->daddr6));
 }
 

@@ -105,18 +105,27 @@ static bool reads_unwritten(const char *log)
 	return false;
 }
 
+/* The forms of the programs. The last is the first one as kernels take it that have no BTF themselves, and others, too. */
+enum form {
+	FORM_PLAIN,
+	FORM_BTF,
+	FORM_STATIC
+};
+
 /* Loads one form of the programs; raises max[] to the verifier's numbers. `level`: of its log, which is printed if that is
  * short and something goes wrong. */
-static int verify(bool btf, struct nat64_config cfg, unsigned int level, unsigned int max[PROGRAMS])
+static int verify(enum form form, struct nat64_config cfg, unsigned int level, unsigned int max[PROGRAMS])
 {
 	static char logs[PROGRAMS][LOG_SIZE];
-	struct nat64_bpf *skel = object_open(btf);
+	struct nat64_bpf *skel = object_open(form == FORM_BTF);
 	struct bpf_program *prog;
 	int err;
 
 	if (!skel)
 		return -errno;
 	skel->rodata->cfg = cfg;
+	if (form == FORM_STATIC)
+		object_make_static(skel);
 	bpf_object__for_each_program(prog, skel->obj) {
 		bpf_program__set_log_level(prog, level);
 		bpf_program__set_log_buf(prog, logs[number_of(prog)], level == LOG_STATS ? 64 * 1024 : LOG_SIZE);
@@ -155,25 +164,31 @@ int main(void)
 {
 	static const __u32 lengths[] = { 32, 40, 48, 56, 64, 96 };
 	static const unsigned int kinds[] = { 0, 1, 2, 3, 4, 6 }; /* bits: layer 3, all, device */
-	unsigned int max[PROGRAMS] = { 0 };
-	int forms;
+	unsigned int max[PROGRAMS] = { 0 }, max_static[PROGRAMS] = { 0 };
+	bool has_btf;
 
 	libbpf_set_print(print);
-	forms = has_kernel_btf() ? 2 : 1;
+	has_btf = has_kernel_btf();
 	/* What can be switched takes all its values with one prefix length only: there are slow machines. */
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++)
-		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++)
-			if (lengths[i] == 96 || k == i)
-				for (int form = 0; form < forms; form++)
-					if (verify(form == 1,
-						   config(lengths[i], kinds[k] & 1, kinds[k] & 2, kinds[k] & 4),
-						   LOG_STATS, max))
-						return 1;
+		for (size_t k = 0; k < sizeof(kinds) / sizeof(*kinds); k++) {
+			struct nat64_config cfg = config(lengths[i], kinds[k] & 1, kinds[k] & 2, kinds[k] & 4);
+
+			if ((lengths[i] == 96 || k == i) && (verify(FORM_PLAIN, cfg, LOG_STATS, max) ||
+							     (has_btf && verify(FORM_BTF, cfg, LOG_STATS, max))))
+				return 1;
+			if (lengths[i] == 48 && verify(FORM_STATIC, cfg, LOG_STATS, max_static))
+				return 1;
+		}
 	/* Of kernels that have both forms, the log tells what is known of the stack. */
-	if (forms == 2 && verify(false, config(96, false, true, false), LOG_STATES, max))
+	if (has_btf && verify(FORM_PLAIN, config(96, false, true, false), LOG_STATES, max))
 		return 1;
-	printf("%s\n", forms == 2 ? "with and without BTF" : "without BTF");
+	printf("%s\n", has_btf ? "with and without BTF" : "without BTF");
 	for (int i = 0; i < PROGRAMS; i++)
 		printf("%s %u\n", NAMES[i], max[i]);
+	printf("functions all static:");
+	for (int i = 0; i < PROGRAMS; i++)
+		printf(" %s %u", NAMES[i], max_static[i]);
+	printf("\n");
 	return 0;
 }

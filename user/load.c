@@ -293,7 +293,7 @@ int programs_load(const struct options *o, const struct nat64_config *cfg, const
 	libbpf_set_print(print_libbpf);
 	if (err && !is_passing(err)) {
 		msg_info("without BTF of this kernel: checksums by its helpers (%s)",
-			 access(BTF, R_OK) ? "no " BTF : strerror(-err));
+			 access(KERNEL_BTF_FILE, R_OK) ? "no " KERNEL_BTF_FILE : strerror(-err));
 		nat64_bpf__destroy(*programs);
 		err = load_form(false, cpus, o, cfg, old, programs, inherit);
 	}

@@ -7,8 +7,6 @@
 #include "options.h"
 #include "ports.h"
 
-#define BTF "/sys/kernel/btf/vmlinux" /* of this kernel */
-
 struct nat64_bpf;
 
 /* What becomes of the mappings of the translator that is replaced */

@@ -4,8 +4,10 @@
  * A file of its own for each, since libbpf loads no part of one whose other parts name what the kernel does not have.
  * Both are made of the same source, with the same programs, maps and data: one skeleton fits both. It comes without
  * them; they are compressed, to a third, as the program is for routers with little storage. */
+#include <bpf/btf.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 #include <zlib.h>
 
 #include "object.h"
@@ -53,6 +55,31 @@ static int inflate_form(struct form *f)
 	return err;
 }
 
+/* Does a function have a pointer among its parameters? */
+static bool takes_pointer(const struct btf *btf, const struct btf_type *function)
+{
+	const struct btf_type *prototype = btf__type_by_id(btf, function->type);
+	const struct btf_param *param = btf_params(prototype);
+
+	for (int i = 0; i < btf_vlen(prototype); i++)
+		if (btf_is_ptr(btf__type_by_id(btf, param[i].type)))
+			return true;
+	return false;
+}
+
+void object_make_static(const struct nat64_bpf *skel)
+{
+	const struct btf *btf = bpf_object__btf(skel->obj);
+
+	for (__u32 i = 1; i < btf__type_cnt(btf); i++) {
+		/* Who opens an object owns what is in it. */
+		struct btf_type *t = (struct btf_type *)btf__type_by_id(btf, i);
+
+		if (btf_is_func(t) && btf_vlen(t) == BTF_FUNC_GLOBAL && takes_pointer(btf, t))
+			t->info = BTF_KIND_FUNC << 24 | BTF_FUNC_STATIC;
+	}
+}
+
 struct nat64_bpf *object_open(bool btf)
 {
 	struct nat64_bpf *skel = calloc(1, sizeof(*skel));
@@ -64,6 +91,8 @@ struct nat64_bpf *object_open(bool btf)
 		skel->skeleton->data_sz = forms[btf].elf_size;
 		err = bpf_object__open_skeleton(skel->skeleton, NULL);
 	}
+	if (!err && !btf && access(KERNEL_BTF_FILE, F_OK))
+		object_make_static(skel);
 	if (!err)
 		return skel;
 	nat64_bpf__destroy(skel);

@@ -18,6 +18,7 @@
 #include "kernel.h"
 #include "load.h"
 #include "nft.h"
+#include "object.h"
 #include "offload.h"
 #include "out.h"
 #include "setup.h"
@@ -139,7 +140,7 @@ static const char *why_slower(const struct survey *s)
 {
 	if (kernel_is_before(6, 2))
 		return "Linux 6.2";
-	if (access(BTF, R_OK))
+	if (access(KERNEL_BTF_FILE, R_OK))
 		return "CONFIG_DEBUG_INFO_BTF";
 	return s->trial.jited ? "see -v" : "sysctl net.core.bpf_jit_enable=1";
 }
@@ -149,11 +150,11 @@ static void look_at_programs(struct survey *s)
 	struct reason why = { "" };
 	int err;
 
-	if (access(BTF, R_OK))
+	if (access(KERNEL_BTF_FILE, R_OK))
 		found(s, STATE_NOTE, "BTF",
 		      "the kernel has none: IPsec policies cannot be seen (CONFIG_DEBUG_INFO_BTF)");
 	else
-		found(s, STATE_OK, "BTF", "%s", BTF);
+		found(s, STATE_OK, "BTF", "%s", KERNEL_BTF_FILE);
 	if (check_capabilities(TASK_LOAD, &why)) {
 		found(s, STATE_UNKNOWN, "programs", "could not be tried: %s", why.text);
 		return;
@@ -294,7 +295,7 @@ static void look_at_flowtables(struct survey *s)
 static void look_at_ipsec(struct survey *s)
 {
 	int there = ipsec_has_policies();
-	bool seen = !access(BTF, R_OK) && (s->trial.btf || !is_locked_down("confidentiality"));
+	bool seen = !access(KERNEL_BTF_FILE, R_OK) && (s->trial.btf || !is_locked_down("confidentiality"));
 
 	if (there < 0)
 		found(s, STATE_UNKNOWN, "IPsec", "%s",
