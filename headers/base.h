@@ -15,7 +15,12 @@
 #define READ_ONCE(x)	 (*(const volatile typeof(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile typeof(x) *)&(x) = (v))
 
-/* A map with `n` values of a type for each CPU: no other CPU comes between a program and what it has written there. */
+/* A map with `n` values of a type for each CPU: no other CPU comes between a program and what it has written there, nor does another
+ * program on the same CPU, as packets come to the hooks with bottom halves off.
+ *
+ * Not so on PREEMPT_RT since Linux 6.12.57 and 6.18 ("softirq: Allow to drop the softirq-BKL lock on PREEMPT_RT"), unless it has
+ * CONFIG_PREEMPT_RT_NEEDS_BH_LOCK. Bottom halves that are off bind a task to its CPU there, but another task of the same CPU may
+ * take over and bring a packet of its own. Who loads the programs is warned: kernel_interleaves() in user/kernel.c. */
 #define PER_CPU(name, type_, n)                          \
 	struct {                                         \
 		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); \

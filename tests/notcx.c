@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* notcx - preloaded (LD_PRELOAD), makes bpf(2) answer as kernels before 6.6 do, which know no tcx */
+/* notcx - preloaded (LD_PRELOAD), makes bpf(2) answer as kernels before 6.6 do, which know no tcx; uname(2) as NOTCX_RELEASE and
+ * NOTCX_VERSION say */
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/bpf.h>
@@ -29,6 +30,8 @@ int uname(struct utsname *uts)
 
 	if (!err)
 		strcpy(uts->release, getenv("NOTCX_RELEASE") ? getenv("NOTCX_RELEASE") : "6.5.0");
+	if (!err && getenv("NOTCX_VERSION"))
+		strcpy(uts->version, getenv("NOTCX_VERSION"));
 	return err;
 }
 

@@ -113,6 +113,21 @@ def test_old_kernels(net, old_kernel, monkeypatch):
     assert (state, text) == ('fails', f'Linux 5.9.0-foo {os.uname().machine}: too old (Linux 5.10)')
 
 
+@pytest.mark.parametrize('version, release, warns', [
+    ('#1 SMP PREEMPT_RT Debian 6.12.57-1', '6.12.57+deb13-rt-amd64', True), ('#1 SMP PREEMPT_RT', '6.18.1', True),
+    ('#1 SMP PREEMPT_RT Debian 6.1.170-3', '6.1.0-47-rt-amd64', False), ('#1 SMP PREEMPT_DYNAMIC', '6.18.1', False)])
+def test_preempt_rt(net, old_kernel, monkeypatch, version, release, warns):
+    """Who loads it is told as well, in the same words."""
+    _, gw, _ = net
+    monkeypatch.setenv('NOTCX_VERSION', version)
+    monkeypatch.setenv('NOTCX_RELEASE', release)
+    said = findings(gw, *SETUP).get('PREEMPT_RT')
+    text = 'the kernel is PREEMPT_RT and lets one packet interrupt the translation of another, which may spoil it ' \
+           '(CONFIG_PREEMPT_RT_NEEDS_BH_LOCK=y)'
+    assert said == ([('note', text)] if warns else None)
+    assert gw.nat64(*SETUP, '--dry-run').stderr == (f'nat64: warning: {text}\n' if warns else '')
+
+
 def test_kernel_without_btf(module_net):
     _, gw, _ = module_net
     said = findings(gw, via=under('/sys/kernel/btf'))

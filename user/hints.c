@@ -5,6 +5,7 @@
 
 #include "health.h"
 #include "hints.h"
+#include "kernel.h"
 #include "nft.h"
 #include "route.h"
 #include "sysctl.h"
@@ -145,6 +146,8 @@ void hints_port(struct nl *nl, const struct link *link, const struct options *o)
 void hints(struct nl *nl, const struct link *link, const struct options *o)
 {
 	hint_forwarding(nl, link);
+	if (kernel_interleaves())
+		msg_warn("%s", KERNEL_INTERLEAVES);
 	hint_redirects(nl, link);
 	hint_prefix(o);
 	if (!link->own) /* or nobody is behind it */

@@ -59,6 +59,26 @@ bool kernel_is_before(unsigned int major, unsigned int minor)
 	       (this_major < major || (this_major == major && this_minor < minor));
 }
 
+/* Before Linux 6.12.57 and 6.18 only one at a time is where bottom halves are off, as packets are; since then this is an
+ * option of the kernel, of which its configuration tells where a distribution keeps it. */
+bool kernel_interleaves(void)
+{
+	char path[PATH_MAX], line[128];
+	struct utsname uts;
+	bool locks = false;
+	FILE *file;
+
+	if (uname(&uts) || !strstr(uts.version, "PREEMPT_RT") || kernel_is_before(6, 12))
+		return false;
+	snprintf(path, sizeof(path), "/boot/config-%s", uts.release);
+	file = fopen(path, "re");
+	while (file && !locks && fgets(line, sizeof(line), file))
+		locks = !strcmp(line, "CONFIG_PREEMPT_RT_NEEDS_BH_LOCK=y\n");
+	if (file)
+		fclose(file);
+	return !locks;
+}
+
 /* The list of what is no module is a line for each: kernel/net/netfilter/nf_tables.ko */
 static bool is_built_in(const char *module)
 {

@@ -18,6 +18,13 @@ bool kernel_bridge_nf(struct nl *nl, const struct link *link);
 /* Is it a version before that of Linux? False if it does not say. */
 bool kernel_is_before(unsigned int major, unsigned int minor);
 
+/* May a program of ours be interrupted by another one on the same CPU, with whose records (PER_CPU in headers/base.h) it then
+ * goes on? Of PREEMPT_RT alone. */
+bool kernel_interleaves(void);
+#define KERNEL_INTERLEAVES                                                                                       \
+	"the kernel is PREEMPT_RT and lets one packet interrupt the translation of another, which may spoil it " \
+	"(CONFIG_PREEMPT_RT_NEEDS_BH_LOCK=y)"
+
 /* Is a part of the kernel there that may be a module, and not loaded? To ask such a one for something would load it. */
 bool kernel_has(const char *module);
 

@@ -94,6 +94,8 @@ static void look_at_kernel(struct survey *s)
 	else
 		found(s, STATE_OK, "kernel", "Linux %s %s%s", uts.release, uts.machine,
 		      strstr(uts.version, "PREEMPT_RT") ? ", PREEMPT_RT" : "");
+	if (kernel_interleaves())
+		found(s, STATE_NOTE, "PREEMPT_RT", "%s", KERNEL_INTERLEAVES);
 }
 
 static void look_at_capabilities(struct survey *s)
