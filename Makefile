@@ -15,6 +15,7 @@
 # sudo make bench   how fast it is, against plain IPv4 forwarding; ARGS=--help
 # make test-kernels under other kernels, in virtual machines: the packets of RFC 7915 on each and a share of the other
 #                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
+# make test-machines on machines of other processors, in virtual machines: arm64, armhf, riscv64, s390x; MACHINES=s390x for one
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
 VERSION	:= 0.1.0# here and nowhere else
@@ -48,9 +49,11 @@ nowhere	:= -ffile-prefix-map=$(CURDIR)=.
 nat64_cflags = -std=gnu11 $(WARN) $(nowhere) -D_GNU_SOURCE -DNAT64_VERSION='"$(VERSION)"' -I. -isystem build -isystem build/user \
 	$(shell $(PKG_CONFIG) --cflags $(LIBS) 2>/dev/null)
 # v3: 32-bit arithmetic and jumps, in every kernel since 5.1; clang's own default varies with its age.
-# -target bpf does not know where the host keeps <asm/types.h>, so ask the compiler as the host's.
-bpf_cflags = -target bpf -mcpu=v3 -O2 -g -std=gnu11 $(WARN) $(nowhere) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
-	$(shell $(CLANG) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
+# The byte order, and what <asm/types.h> says and others, are those of the machine that CC compiles for.
+machine := $(shell $(CC) -dumpmachine)
+bpf_target := $(if $(filter 4321,$(shell echo __BYTE_ORDER__ | $(CC) -E -P -)),bpfeb,bpfel)
+bpf_cflags = -target $(bpf_target) -mcpu=v3 -O2 -g -std=gnu11 $(WARN) $(nowhere) -I. $(shell $(PKG_CONFIG) --cflags libbpf 2>/dev/null) \
+	$(shell $(CLANG) --target=$(machine) -v -E - </dev/null 2>&1 | sed -n '/<...> search/,/^End/s|^ \(/.*\)|-idirafter \1|p')
 
 src := nat64.c $(filter-out %.bpf.c,$(wildcard user/*.c))
 obj := $(src:%.c=build/%.o)
@@ -246,13 +249,18 @@ build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 	$(call say,CC)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< build/user/object.o $(shell $(PKG_CONFIG) --libs $(LIBS))
 
+# Machines are built for below build/machines, each with its own compiler.
+test-machines:
+	@tests/deps build demo machines cross
+	$(Q)CLANG='$(CLANG)' tests/machines $(MACHINES)
+
 test-kernels: all build/verifier
 	@tests/deps demo test recipes kernels
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
 user_c	:= $(src) dist/static/mnl.c $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
-scripts	:= tests/deps tests/demo tests/image tests/kernels tests/vmrun .ci/run build/completion.bash dist/nat64-up \
+scripts	:= tests/deps tests/demo tests/image tests/kernels tests/machines tests/vmrun .ci/run build/completion.bash dist/nat64-up \
 	dist/static/build $(addprefix dist/packages/,PKGBUILD APKBUILD nat64.install openwrt/files/nat64.init openwrt/files/nat64.hotplug) \
 	debian/nat64.postinst debian/nat64.prerm debian/nat64.postrm debian/tests/demo
 
@@ -267,9 +275,9 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.s
 	@echo 'clang-format: ok'
 	$(Q)for f in $(user_c); do sparse -Wsparse-error -isystem build/sparse -isystem build/sparse/user $(nat64_cflags) $$f || exit; done
 	$(Q)for form in -UKERNEL_BTF -DKERNEL_BTF; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
-		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$form nat64.bpf.c || exit; done
+		$(filter-out -target bpfel bpfeb -mcpu=v3,$(bpf_cflags)) $$form nat64.bpf.c || exit; done
 	$(Q)for f in user/*.bpf.c; do sparse -Wsparse-error -Wno-decl -include tests/sparse.h \
-		$(filter-out -target bpf -mcpu=v3,$(bpf_cflags)) $$f || exit; done
+		$(filter-out -target bpfel bpfeb -mcpu=v3,$(bpf_cflags)) $$f || exit; done
 	@echo 'sparse: ok'
 	$(Q)cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 \
 		--enable=warning,performance,portability --suppress=missingIncludeSystem \
@@ -280,5 +288,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.s
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools test-kernels lint
+.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools test-kernels test-machines lint
 .DELETE_ON_ERROR:

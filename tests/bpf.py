@@ -13,6 +13,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 
 KERNEL = tuple(int(n) for n in os.uname().release.split('.')[:2])
 NR_BPF = {'x86_64': 321, 'aarch64': 280, 'riscv64': 280, 'armv7l': 386, 'ppc64le': 361, 's390x': 351}
@@ -226,8 +227,8 @@ def prog_load(*instructions, name='foreign', kind=3):
 
 
 def mov(register, value):
-    """r = value, as BPF instruction"""
-    return struct.pack('=BBhi', 0xb7, register, 0, value)
+    """r = value, as BPF instruction; which half of a byte has the register is a matter of byte order"""
+    return struct.pack('=BBhi', 0xb7, register << 4 if sys.byteorder == 'big' else register, 0, value)
 
 
 def call(helper):
