@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* notcx - preloaded (LD_PRELOAD), makes bpf(2) answer as kernels before 6.6 do, which know no tcx; uname(2) as NOTCX_RELEASE and
- * NOTCX_VERSION say */
+ * NOTCX_VERSION say; with NOTCX_NOJIT, as if programs were interpreted */
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/bpf.h>
@@ -40,7 +40,7 @@ long syscall(long nr, ...)
 	long (*real)(long nr, ...) = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
 	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3] = { 0 };
-	long arg[6];
+	long arg[6], ret;
 	va_list args;
 
 	va_start(args, nr);
@@ -52,5 +52,12 @@ long syscall(long nr, ...)
 		errno = arg[0] == BPF_PROG_QUERY && !(caps[0].effective >> CAP_NET_ADMIN & 1) ? EPERM : EINVAL;
 		return -1;
 	}
-	return real(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	ret = real(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	if (nr == SYS_bpf && arg[0] == BPF_OBJ_GET_INFO_BY_FD && !ret && getenv("NOTCX_NOJIT")) {
+		union bpf_attr *attr = (union bpf_attr *)arg[1];
+
+		if (attr->info.info_len > sizeof(struct bpf_map_info)) /* of a program */
+			((struct bpf_prog_info *)(unsigned long)attr->info.info)->jited_prog_len = 0;
+	}
+	return ret;
 }

@@ -162,6 +162,18 @@ def test_jit(name, value, says):
     assert (jit['state'], jit['text']) == says
 
 
+@pytest.mark.parametrize('enabled, says', [
+    ('0', 'off: the kernel interprets BPF programs, which is slow (sysctl net.core.bpf_jit_enable=1)'),
+    ('1', 'none: the kernel interprets BPF programs, which is slow (CONFIG_BPF_JIT)'),
+    (None, 'none, or off: the kernel interprets BPF programs, which is slow (CONFIG_BPF_JIT, sysctl net.core.bpf_jit_enable=1)')])
+def test_no_jit(old_kernel, monkeypatch, enabled, says):
+    monkeypatch.setenv('NOTCX_NOJIT', '1')
+    path = '/proc/sys/net/core'
+    via = under(path) if enabled is None else under(f'{path}/bpf_jit_enable', enabled)
+    done = subprocess.run([*via, NAT64, '--check', '--json'], capture_output=True, text=True, check=False)
+    assert [(f['state'], f['text']) for f in json.loads(done.stdout)['findings'] if f['what'] == 'JIT'] == [('note', says)]
+
+
 def test_no_ipv6(net):
     _, gw, _ = net
     assert finding(gw, 'IPv6', rc=1, via=under('/proc/sys/net/ipv6')) == \

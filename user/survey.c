@@ -179,11 +179,14 @@ static void look_at_jit(struct survey *s)
 
 	if (!s->can_load && enabled < 0)
 		found(s, STATE_UNKNOWN, "JIT", "net.core.bpf_jit_enable cannot be read, and no program was loaded");
-	else if (off && enabled > 0)
-		found(s, STATE_NOTE, "JIT", "none: the kernel interprets BPF programs, which is slow (CONFIG_BPF_JIT)");
 	else if (off)
-		found(s, STATE_NOTE, "JIT",
-		      "off: the kernel interprets BPF programs, which is slow (sysctl net.core.bpf_jit_enable=1)");
+		found(s, STATE_NOTE, "JIT", "%s: the kernel interprets BPF programs, which is slow (%s)",
+		      enabled > 0 ? "none"
+		      : !enabled  ? "off"
+				  : "none, or off",
+		      enabled > 0 ? "CONFIG_BPF_JIT"
+		      : !enabled  ? "sysctl net.core.bpf_jit_enable=1"
+				  : "CONFIG_BPF_JIT, sysctl net.core.bpf_jit_enable=1");
 	else if (harden == 2)
 		found(s, STATE_NOTE, "JIT",
 		      "hardened also for root, which makes programs slower (sysctl net.core.bpf_jit_harden=1)");
