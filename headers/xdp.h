@@ -99,12 +99,19 @@ static __always_inline void xdp_put(void *to, const void *from, __u32 len)
 		at[i] = w[i];
 }
 
+/* Where the checksum is in the header of what goes this way. (The verifier of machines that cannot read across words wants to see
+ * that there is one, not csum_at()'s -1.) */
+static __always_inline __u32 xdp_csum_at(const struct pkt *p)
+{
+	return p->proto == IPPROTO_TCP ? 16 : 6;
+}
+
 /* The checksum field of the TCP or UDP header behind an IP header of `header` bytes; NULL: it is not there, or the sum is yet
  * to be made: by the kernel that has the frame, if the sender is on this machine (veth). Then the field has the sum of the
  * pseudo-header: so it may by chance, which costs the packet nothing but time. */
 static __always_inline __sum16 *xdp_check(const struct xdp_md *ctx, const struct pkt *p, __u32 header, csum_t addresses)
 {
-	__sum16 *check = xdp_at(ctx, ETH_HEADER + header + csum_at(p->proto), sizeof(*check));
+	__sum16 *check = xdp_at(ctx, ETH_HEADER + header + xdp_csum_at(p), sizeof(*check));
 
 	return check && csum_field(*check) != csum_fold16(addresses + csum_pseudo(p->l4_len, p->proto)) ? check : NULL;
 }
@@ -165,7 +172,7 @@ static __always_inline enum xdp_verdict translate_xdp64(struct xdp_md *ctx, stru
 
 	*reason = NAT64_DROP_NO_MEMORY;
 	eth = xdp_at(ctx, 0, ETH_HEADER + sizeof(new));
-	check = xdp_at(ctx, ETH_HEADER + sizeof(new) + csum_at(p->proto), sizeof(*check));
+	check = xdp_at(ctx, ETH_HEADER + sizeof(new) + xdp_csum_at(p), sizeof(*check));
 	if (!eth || !check)
 		return XDP_REFUSE;
 	*check = sum;
@@ -210,7 +217,7 @@ static __always_inline enum xdp_verdict translate_xdp46(struct xdp_md *ctx, stru
 	if (len > ETH_HEADER + p->ip_len && bpf_xdp_adjust_tail(ctx, (int)(ETH_HEADER + p->ip_len - len)))
 		return XDP_REFUSE;
 	eth = xdp_at(ctx, 0, ETH_HEADER + IP6_HEADER);
-	check = xdp_at(ctx, ETH_HEADER + IP6_HEADER + csum_at(p->proto), sizeof(*check));
+	check = xdp_at(ctx, ETH_HEADER + IP6_HEADER + xdp_csum_at(p), sizeof(*check));
 	if (!eth || !check)
 		return XDP_REFUSE;
 	*check = sum;
