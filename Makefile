@@ -114,7 +114,7 @@ build/nat64.8: dist/nat64.8 Makefile
 needs:
 	@CC='$(CC)' CLANG='$(CLANG)' PKG_CONFIG='$(PKG_CONFIG)' BPFTOOL='$(BPFTOOL)' tests/deps --check build
 
-UNITS := nat64@.service nat64-config@.service nat64-monitor.service
+UNITS := nat64@.service nat64-config@.service nat64-monitor.service nat64-mirror@.service
 HOOKS := $(HOOKDIR)/NetworkManager/dispatcher.d/90-nat64 $(HOOKDIR)/networkd-dispatcher/routable.d/nat64 \
 	$(HOOKDIR)/networkd-dispatcher/degraded.d/nat64 /etc/network/if-up.d/nat64
 

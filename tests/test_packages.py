@@ -124,13 +124,18 @@ def test_deb_is_reproducible(deb, sources):
 FILES = """
 /etc/nat64/sample.conf /etc/network/if-up.d/nat64 /usr/lib/NetworkManager/dispatcher.d/90-nat64
 /usr/lib/networkd-dispatcher/degraded.d/nat64 /usr/lib/networkd-dispatcher/routable.d/nat64
-LIB/systemd/system/nat64@.service LIB/systemd/system/nat64-config@.service LIB/systemd/system/nat64-monitor.service
+LIB/systemd/system/nat64@.service LIB/systemd/system/nat64-config@.service LIB/systemd/system/nat64-monitor.service LIB/systemd/system/nat64-mirror@.service
 LIB/udev/rules.d/99-nat64.rules /usr/sbin/nat64 /usr/share/man/man8/nat64.8
 /usr/share/bash-completion/completions/nat64 /usr/share/fish/vendor_completions.d/nat64.fish
 /usr/share/zsh/site-functions/_nat64 /usr/share/lintian/overrides/nat64
 /usr/share/doc/nat64/README.org /usr/share/doc/nat64/changelog /usr/share/doc/nat64/changelog.Debian
 /usr/share/doc/nat64/copyright /usr/share/doc/nat64/bench.svg /usr/share/doc/nat64/examples/grafana.json
 /usr/share/doc/nat64/examples/nat64.rules.yml
+/usr/share/doc/nat64/examples/gateways/bird-1.conf /usr/share/doc/nat64/examples/gateways/bird-2.conf
+/usr/share/doc/nat64/examples/gateways/bird-router4.conf /usr/share/doc/nat64/examples/gateways/bird-router6.conf
+/usr/share/doc/nat64/examples/gateways/gw2.mirror /usr/share/doc/nat64/examples/gateways/keepalived-1.conf
+/usr/share/doc/nat64/examples/gateways/keepalived-2.conf /usr/share/doc/nat64/examples/gateways/nat64-1.conf
+/usr/share/doc/nat64/examples/gateways/nat64-2.conf
 """
 
 
@@ -404,7 +409,7 @@ RECIPES = f'{ROOT}/dist/packages'
 BASE = {'etc/nat64/sample.conf', 'usr/share/man/man8/nat64.8', 'usr/share/bash-completion/completions/nat64',
         'usr/share/fish/vendor_completions.d/nat64.fish', 'usr/share/zsh/site-functions/_nat64'}
 SYSTEMD = {'usr/lib/systemd/system/nat64@.service', 'usr/lib/systemd/system/nat64-config@.service',
-           'usr/lib/systemd/system/nat64-monitor.service', 'usr/lib/udev/rules.d/99-nat64.rules',
+           'usr/lib/systemd/system/nat64-monitor.service', 'usr/lib/systemd/system/nat64-mirror@.service', 'usr/lib/udev/rules.d/99-nat64.rules',
            'usr/lib/NetworkManager/dispatcher.d/90-nat64', 'usr/lib/networkd-dispatcher/routable.d/nat64',
            'usr/lib/networkd-dispatcher/degraded.d/nat64'}
 
@@ -448,7 +453,7 @@ def test_pacman_scripts(tmp_path):
     """An upgrade reloads, removal stops."""
     (tmp_path / 'systemctl').write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / 'systemctl').chmod(0o755)
-    for step, said in ('post_upgrade', f'try-reload-or-restart {UNITS}'), ('pre_remove', f'stop {UNITS} nat64-monitor.service'):
+    for step, said in ('post_upgrade', f'try-reload-or-restart {UNITS}'), ('pre_remove', f'stop {UNITS} nat64-mirror@*.service nat64-monitor.service'):
         script = 'PATH=$1:$PATH; . <(sed "s|/run/systemd/system|/|" "$2"); "$3"'
         assert run('bash', '-c', script, 'bash', tmp_path, f'{RECIPES}/nat64.install', step).stdout.strip() == said
 

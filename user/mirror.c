@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -149,15 +151,15 @@ static bool is_gathered(struct mirror *m, __u64 key)
 
 static int add_edit(struct mirror *m, const struct nat64_edit *e)
 {
-	__u64 v6 = (e->v6.d[0] * 0xc2b2ae3d27d4eb4fULL) ^ e->v6.d[1];
-	bool again = is_gathered(m, v6 | 1ULL << 63);
+	__u64 v6 = (e->v6.d[0] * 0xc2b2ae3d27d4eb4fULL) ^ e->v6.d[1]; /* far from the small numbers of addresses */
+	bool again = is_gathered(m, v6);
 	int err;
 
 	if (is_gathered(m, e->index) || again || m->n == BATCH) {
 		err = flush(m);
 		if (err)
 			return err;
-		is_gathered(m, v6 | 1ULL << 63);
+		is_gathered(m, v6);
 		is_gathered(m, e->index);
 	}
 	m->batch[m->n] = *e;
@@ -299,6 +301,28 @@ static int sweep(struct mirror *m)
 	return err;
 }
 
+/* That it has started is to be known when all mappings are there (sd_notify(3)). */
+static void tell_service_manager(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	size_t n = path ? strlen(path) : 0;
+	int fd;
+
+	if (!n || n >= sizeof(to.sun_path))
+		return;
+	memcpy(to.sun_path, path, n);
+	if (*path == '@') /* of the abstract namespace */
+		to.sun_path[0] = 0;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (sendto(fd, "READY=1", 7, MSG_NOSIGNAL, (struct sockaddr *)&to, offsetof(struct sockaddr_un, sun_path) + n) <
+	    0)
+		msg_warn("cannot tell the service manager that all mappings are there: %s", strerror(errno));
+	close(fd);
+}
+
 static int take_complete(struct mirror *m)
 {
 	int err = m->sweep ? sweep(m) : 0;
@@ -315,6 +339,7 @@ static int take_complete(struct mirror *m)
 			"%s: has all mappings of the other gateway: %llu taken over, %llu in the way of others, %llu refused",
 			m->link->name, m->n_changes, m->n_losing, m->n_refused);
 		fflush(stdout);
+		tell_service_manager();
 	}
 	m->complete = true;
 	return err;
