@@ -387,8 +387,8 @@ struct nat64_listen {
 };
 
 /* What happens to a mapping: a host got an address; has it again, after it was idle for the time-out; lost it to another
- * host, after that or the time of --reuse-idle; lost it by a command; has it still, though another gateway has given the
- * host another one, or the address to another host. Or a host got none. X(enumerator, name) */
+ * host, after that or the time of --reuse-idle; lost it by a command; has it still, while another gateway gives up a
+ * mapping that it excludes. Or a host got none. X(enumerator, name) */
 /* clang-format off */
 #define NAT64_EVENT_KINDS(X) \
 	X(CREATED,	"created") \

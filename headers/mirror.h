@@ -10,9 +10,9 @@
  * certain takes the place of hearsay and of what is over, and is itself not affected by either: a gateway knows of its own
  * hosts better than those who heard of them, and later. So hearsay only fills in what is free, as after a restart.
  *
- * A chain of them, a < b < c, where b excludes both others: who has b and hears of c before a, refuses c, for nothing. So the
- * gateway of a and c, which refuses b, tells of both once more (NAT64_EVENT_KEPT). As each refusal is for something lower,
- * that comes to an end.
+ * A chain of them, a < b < c, where b excludes both others: who has b and hears of c before a, refuses c, for nothing. But then
+ * b goes, and that is told; and the gateway of c, which hears that something has gone which c excludes, tells of c once more
+ * (NAT64_EVENT_KEPT). As that is so only when something has gone for something lower, it comes to an end.
  *
  * The host that loses a live mapping may be in the midst of a packet, which would write its time into the entry. So that is
  * done in two runs, between which userspace waits until all programs that had begun have ended: the first deletes the host
@@ -116,15 +116,45 @@ static __always_inline int disown(struct nat64_edit *e, bool owner)
 	return NAT64_DONE_BEGUN;
 }
 
+/* What this gateway has itself that excludes the mapping of `v6` to `index`, for which it may have been refused at the other: its
+ * owner, and what the host has besides. */
+static __always_inline void note_rivals(struct nat64_edit *e, const struct nat64_mapping *m,
+					const union nat64_v6 *owner)
+{
+	union nat64_v6 v6 = e->v6;
+	__u32 *i = bpf_map_lookup_elem(&by_v6, &v6), j;
+	const struct nat64_mapping *other;
+
+	if (!v6_same(owner, &v6) && !(READ_ONCE(m->last_seen) & NAT64_HEARSAY)) {
+		e->lost.d[0] = owner->d[0];
+		e->lost.d[1] = owner->d[1];
+	}
+	if (!i || *i == e->index)
+		return;
+	j = *i;
+	other = bpf_map_lookup_elem(&mappings, &j);
+	if (other && READ_ONCE(other->tick) != NAT64_STATIC && !(READ_ONCE(other->last_seen) & NAT64_HEARSAY))
+		e->had_local = j + 1;
+}
+
 /* NAT64_EDIT_FORGET. Whoever takes an entry away from a host says so of that host: it is obeyed. */
 static __always_inline int forget(struct nat64_edit *e)
 {
-	union nat64_v6 v6 = e->v6, owner;
+	union nat64_v6 v6 = e->v6, owner = {};
 	__u32 index = e->index;
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
-	__u64 tick;
+	__u64 tick = 0;
+	bool there;
 
-	if (!m || !read_owner(m, &owner, &tick) || tick == NAT64_STATIC || !v6_same(&owner, &v6))
+	if (!m)
+		return NAT64_DONE_SAME;
+	there = read_owner(m, &owner, &tick);
+	if (there && tick == NAT64_STATIC)
+		return NAT64_DONE_SAME;
+	if (!there)
+		owner.d[0] = owner.d[1] = 0;
+	note_rivals(e, m, &owner);
+	if (!there || !v6_same(&owner, &v6))
 		return NAT64_DONE_SAME;
 	if (e->weak && !(READ_ONCE(m->last_seen) & NAT64_HEARSAY))
 		return NAT64_DONE_LOSES;

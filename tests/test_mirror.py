@@ -18,7 +18,7 @@ import pytest
 from bpf import MAPPING, Translator
 from lab import NAT64, standard, wait_for
 from test_mappings import address, consistent, hear, speak
-from test_monitor import Listener
+from test_monitor import EVENTS, Listener, lease
 from test_status import mappings
 from test_stream import STREAM, many, table
 
@@ -236,13 +236,13 @@ def hear_of(gateways, queues, to, message):
     """A gateway reads a line of the other's stream."""
     kind, v4, v6 = message
     there = gateways[to]
+    rivals = [(a, h) for a, (h, k) in there.items() if k == LOCAL and (a == v4) != (h == v6)]
     if kind == 'removed':
         gateways[to] = {a: owner for a, owner in there.items() if (a, owner[0]) != (v4, v6)}
+        queues[to] += [('kept', a, h) for a, h in rivals]
         return
     new = gateways[to] = decide(there, v4, v6, '')
-    for a, (h, k) in there.items():
-        if k == LOCAL and (a == v4) != (h == v6):
-            queues[to].append(('kept' if new.get(a, (None,))[0] == h else 'removed', a, h))
+    queues[to] += [('removed', a, h) for a, h in rivals if new.get(a, (None,))[0] != h]
 
 
 def test_model_of_interleavings():
@@ -397,17 +397,18 @@ def test_reconfigurations_of_both(two, tmp_path):
 
 
 def test_partition(two, tmp_path):
-    """The mirrors stand still while both gateways give out the same addresses, to the same hosts and to others, more than there
-    is room for. When they go on, both have the same soon."""
+    """The mirrors stand still while both gateways give out the same addresses, to the same hosts and to others. When they go on, both
+    have the same soon, also beside somebody who does not read what he has asked for."""
     a, b = two
     a.load(v4='10.0.0.0/16')
     b.load(v4='10.0.0.0/16')
     mirrors = Mirror(a, b, tmp_path), Mirror(b, a, tmp_path)
+    stuck = [Listener(gw, '-i', 'eth0', '--monitor') for gw in two]
     for m in mirrors:
         os.kill(m.p.pid, signal.SIGSTOP)
     with Translator(a) as ta, Translator(b) as tb:
         draw = random.Random(1)
-        for a_host, b_host in zip(draw.sample(range(4000), 3000), draw.sample(range(4000), 3000)):
+        for a_host, b_host in zip(draw.sample(range(6000), 4500), draw.sample(range(6000), 4500)):
             speak(ta, a_host)
             speak(tb, b_host)
     for m in mirrors:
@@ -415,5 +416,6 @@ def test_partition(two, tmp_path):
     wait_for(lambda: table(a) == table(b) and len(table(a)) > 2000, 'the same at both')
     with Translator(a) as ta, Translator(b) as tb:
         assert len(set(consistent(ta).values())) == len(consistent(tb))
+        assert lease(ta, EVENTS, 1)[1] and lease(tb, EVENTS, 1)[1] and len(stuck) == 2     # they have lost something
     for m in mirrors:
         m.stop()

@@ -453,7 +453,8 @@ static int look_after(struct followed *d)
 	if (err || !d->open)
 		return err;
 	err = listener_renew(&d->listener, &gap);
-	if (err || gap)
+	/* Also what has been lost since the last record came, if none has come after it. */
+	if (err || gap || d->follow->o->snapshot)
 		take_records(d);
 	if (err) { /* stopped for so long that somebody else has taken its place */
 		listener_close(&d->listener);

@@ -30,6 +30,7 @@
 #define BATCH	 32768
 #define KEYS	 (4 * BATCH) /* a power of two */
 #define ATTEMPTS 100	     /* until packets have left an entry alone */
+#define PATIENCE 5	     /* milliseconds for readers of --monitor that are slow, a batch: the stream goes on */
 #define TICK	 250	     /* milliseconds, after which it is looked whether the translator is still the same */
 
 /* A host or an address that a change of the batch is about */
@@ -72,27 +73,40 @@ static __u32 addresses(const struct mirror *m)
 	return 1U << (32 - m->t.cfg.v4_len);
 }
 
-/* Tells listeners of hosts that have lost what this gateway had given them; and of those that keep it, of which the other
- * gateway may not know. */
+static void tell_kept(struct mirror *m, struct tells *tells, __u32 index, const union nat64_v6 *v6)
+{
+	tells_add(tells, NAT64_EVENT_KEPT, translator_address(&m->t, index).addr, v6, false, "");
+}
+
+static void tell_removed(struct mirror *m, struct tells *tells, __u32 index, const union nat64_v6 *v6, const char *why)
+{
+	tells_add(tells, NAT64_EVENT_REMOVED, translator_address(&m->t, index).addr, v6, false, why);
+}
+
+/* Tells listeners of hosts that have lost what this gateway had given them; and of those that have it, while something has gone at
+ * the other gateway which may have been in their way there. */
 static void tell_rivals(struct mirror *m, const struct nat64_edit *list, size_t n)
 {
 	struct tells tells = { 0 };
 
 	for (size_t i = 0; i < n; i++) {
 		const struct nat64_edit *e = &list[i];
-		bool keeps = e->done == NAT64_DONE_LOSES && !e->weak;
-		enum nat64_event_kind kind = keeps ? NAT64_EVENT_KEPT : NAT64_EVENT_REMOVED;
 
-		if (e->done != NAT64_DONE && !keeps)
-			continue;
-		if (!v6_is_none(&e->lost))
-			tells_add(&tells, kind, translator_address(&m->t, e->index).addr, &e->lost, false,
-				  keeps ? "" : "another host has its address, by another gateway");
-		if (e->had_local)
-			tells_add(&tells, kind, translator_address(&m->t, e->had_local - 1).addr, &e->v6, false,
-				  keeps ? "" : "the host has another address, by another gateway");
+		if (e->how == NAT64_EDIT_FORGET && !e->weak) {
+			if (!v6_is_none(&e->lost))
+				tell_kept(m, &tells, e->index, &e->lost);
+			if (e->had_local)
+				tell_kept(m, &tells, e->had_local - 1, &e->v6);
+		} else if (e->done == NAT64_DONE) {
+			if (!v6_is_none(&e->lost))
+				tell_removed(m, &tells, e->index, &e->lost,
+					     "another host has its address, by another gateway");
+			if (e->had_local)
+				tell_removed(m, &tells, e->had_local - 1, &e->v6,
+					     "the host has another address, by another gateway");
+		}
 	}
-	tells_send(&tells, &m->t.maps);
+	tells_send(&tells, &m->t.maps, PATIENCE);
 }
 
 /* Makes the changes that have been gathered. */
@@ -281,23 +295,29 @@ static void start_snapshot(struct mirror *m)
 }
 
 /* What the stream has told of before, and not in this snapshot, has gone there while nobody told. Not so what this gateway has
- * found out by itself, nor what was there before the stream: the other gateway may have lost it in a restart. */
+ * found out by itself, of which the other may not know; nor what was there before the stream: the other gateway may have lost it in
+ * a restart. */
 static int sweep(struct mirror *m)
 {
 	struct nat64_mapping there;
+	struct tells tells = { 0 };
 	int err = flush(m);
 
 	for (__u32 i = 0; !err && i < addresses(m); i++) {
 		struct nat64_edit e = { .index = i, .how = NAT64_EDIT_FORGET, .weak = 1 };
 
-		if (!m->told[i] || m->told_now[i])
-			continue;
-		m->told[i] = false;
-		if (mapping_read(m->t.maps.mappings, i, &there) || !there.tick || there.tick == NAT64_STATIC)
+		if (m->told_now[i] || mapping_read(m->t.maps.mappings, i, &there) || !there.tick ||
+		    there.tick == NAT64_STATIC)
 			continue;
 		e.v6 = there.v6;
-		err = add_edit(m, &e);
+		if (!(there.last_seen & NAT64_HEARSAY))
+			tell_kept(m, &tells, i, &there.v6);
+		else if (m->told[i])
+			err = add_edit(m, &e);
+		m->told[i] = false;
 	}
+	err = err ? err : flush(m);
+	tells_send(&tells, &m->t.maps, PATIENCE);
 	return err;
 }
 

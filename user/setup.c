@@ -567,7 +567,7 @@ static int change_state(struct setup *s)
 		if (!err && tell_wanted(&s->maps))
 			err = reconcile_removed(&s->reconcile, &s->tells);
 	}
-	tells_send(&s->tells, &s->maps);
+	tells_send(&s->tells, &s->maps, TELL_PATIENCE);
 	if (!err && (s->inherit == INHERIT_MAPS || (s->inherit == INHERIT_ALL && gives_out_others(s)))) {
 		state_wait(); /* until then addresses are given out as before */
 		err = state_place(&s->maps, &s->cfg, false);

@@ -337,7 +337,7 @@ static void tell(const struct loaded *maps, const struct nat64_config *cfg, cons
 		if (!v6_is_none(&edit->to.v6))
 			tells_add(&tells, NAT64_EVENT_CREATED, v4, &edit->to.v6, edit->to.tick == NAT64_STATIC, "");
 	}
-	tells_send(&tells, maps);
+	tells_send(&tells, maps, TELL_PATIENCE);
 }
 
 int state_change(const struct loaded *maps, const struct nat64_config *cfg, const struct change *change)

@@ -15,8 +15,6 @@
 #include "run.skel.h"
 #include "tell.h"
 
-#define PATIENCE 1000 /* milliseconds for the reader of a full ring, in all */
-
 struct told {
 	enum nat64_event_kind kind;
 	__be32 v4;
@@ -111,10 +109,9 @@ static void send_all(const struct tells *t, int ring, struct nat64_lease *lease,
 	run_bpf__destroy(program);
 }
 
-void tells_send(struct tells *t, const struct loaded *maps)
+void tells_send(struct tells *t, const struct loaded *maps, int patience)
 {
 	struct nat64_listen *page = t->n ? listen_map(maps) : NULL;
-	int patience = PATIENCE;
 
 	for (__u32 place = 0; page && place < NAT64_LISTENERS; place++) {
 		int ring = listen_is_taken(page, NAT64_EVENTS, place) ? listen_ring(maps, NAT64_EVENTS, place) : -1;

@@ -23,7 +23,9 @@ void tells_add(struct tells *t, enum nat64_event_kind kind, __be32 v4, const uni
 
 void tells_free(struct tells *t);
 
+#define TELL_PATIENCE 1000 /* milliseconds for the readers of rings that are full, in all */
+
 /* Tells of them all, in order, and frees the list. What does not get through is counted as lost. */
-void tells_send(struct tells *t, const struct loaded *maps);
+void tells_send(struct tells *t, const struct loaded *maps, int patience);
 
 #endif
