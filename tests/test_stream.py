@@ -146,8 +146,9 @@ def test_lost_events_are_mended(net, tmp_path):
     n = kinds(lines).index('lost')
     assert lines[n]['count'] >= 1 and kinds(lines[n:]).count('mapping') >= 5
     assert table(gw) == given
-    # in the last snapshot, or told of since
-    n = max(n for n, kind in enumerate(kinds(lines)) if kind == 'snapshot')
+    # in the last snapshot that is complete, or told of since
+    end = max(n for n, kind in enumerate(kinds(lines)) if kind == 'complete')
+    n = max(n for n, kind in enumerate(kinds(lines[:end])) if kind == 'snapshot')
     assert {line['v4']: line['v6'] for line in lines[n:] if line['event'] in ('mapping', 'created')} == given
 
 
