@@ -145,7 +145,12 @@ def test_lockdown(module_net, level, btf):
            f'{"" if btf else "mount -t tmpfs tmpfs /sys/kernel/btf;"} shift; exec "$@"', 'sh', levels]
     state, text = finding(module_net[1], 'lockdown', via=via)
     slower = not btf or bpf.KERNEL < (6, 2)
-    assert text.startswith(level) and state == ('note' if level == 'confidentiality' and slower else 'ok')
+    assert text.startswith(level) and 'securityfs' not in text and state == ('note' if level == 'confidentiality' and slower else 'ok')
+
+
+def test_no_securityfs(module_net):
+    said = finding(module_net[1], 'lockdown', via=under('/sys/kernel/security'))
+    assert said == ('ok', 'none that can be seen (securityfs)')
 
 
 # In the machine's own network namespace, the only one that has these sysctls

@@ -28,6 +28,7 @@
 #include "xdp.h"
 
 #define FINDINGS_MAX 128
+#define LOCKDOWN     "/sys/kernel/security/lockdown"
 #define GRO_MAX	     65536 /* bytes, BIG TCP has more */
 
 enum state {
@@ -114,7 +115,7 @@ static void look_at_capabilities(struct survey *s)
 /* "none [integrity] confidentiality" */
 static bool is_locked_down(const char *level)
 {
-	FILE *file = fopen("/sys/kernel/security/lockdown", "re");
+	FILE *file = fopen(LOCKDOWN, "re");
 	char line[128] = "", word[32];
 	bool found;
 
@@ -134,6 +135,7 @@ static void look_at_lockdown(struct survey *s)
 		found(s, STATE_OK, "lockdown", "%s",
 		      is_locked_down("confidentiality") ? "confidentiality, which is in nobody's way here"
 		      : is_locked_down("integrity")	? "integrity, which is in nobody's way here"
+		      : access(LOCKDOWN, R_OK)		? "none that can be seen (securityfs)"
 							: "none");
 }
 
