@@ -24,6 +24,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -570,6 +571,39 @@ def throughput(b):
                 b.row(f'throughput {way} at 0.001 % loss', search(flow), base[way], 'Mpps', in_chart=True)
 
 
+def mirror(b):
+    """New hosts at a gateway, whose mappings another one mirrors; both processes and the generator share the CPUs."""
+    if not b.option('--mirror'):
+        b.skip('mirrored mappings', 'this nat64 has no --mirror')
+        return
+    rate, seconds = 100000, 0.5 if b.quick else 3
+    hosts = int(rate * seconds)
+    other = standard(b.lab)[1]
+    options = ['-i', 'eth0', '-4', f'{POOL}/12', '-a', 'fc00::/8']
+    with b.loaded(12):
+        base = b.measure('new hosts', from6(), hosts=hosts, frames=hosts, warm=False)
+    live = lambda: json.loads(other.run(NAT64, '-i', 'eth0', '--status', '--json').stdout)['translators'][0]['mappings']['live']
+    with b.loaded(12), tempfile.TemporaryDirectory() as tmp:
+        other.run(NAT64, *options)
+        os.mkfifo(f'{tmp}/fifo')
+        with open(os.open(f'{tmp}/fifo', os.O_RDWR), 'wb') as fifo:
+            reader = other.start(NAT64, '-i', 'eth0', '--mirror', f'{tmp}/fifo', '-v')
+            writer = b.gw.start(NAT64, '-i', 'eth0', '--monitor', '--json', '--snapshot', stdout=fifo)
+        reader.stdout.readline()
+        name = f'{TO4}, {rate:,} new hosts a second, mirrored'
+        sent, arrived, _, _ = b.send(from6(), hosts=hosts, rate=(10**9 // rate, int(seconds * 1000)))
+        start = time.perf_counter()
+        if sent != arrived:
+            raise Void(f'{name}: of {sent} packets {arrived} arrived')
+        wait_for(lambda: live() >= min(sent, hosts), 'the mirror')
+        b.row(f'{name}: behind in the end', (time.perf_counter() - start) * 1e3, unit='ms')
+        b.row(f'{TO4}, new hosts, mirrored', b.measure('new hosts, mirrored', from6('fc00:66::1000:0'), hosts=hosts, frames=hosts,
+                                                       warm=False), base)
+        b.lab.end(writer)
+        b.lab.end(reader)
+        other.run(NAT64, '-i', 'eth0', '-u')
+
+
 def load(b):
     for length in 24, 16, 12:
         b.row(f'load, /{length}', b.nat64('-4', f'{POOL}/{length}', '-a', 'fc00::/8'), unit='ms')
@@ -591,6 +625,7 @@ GROUPS = {name: (function, title, most) for name, function, title, most in [
     ('tcp', tcp, 'TCP, 1460-byte segments', 5),
     ('latency', latency, 'Latency of a 64-byte request, gateway half loaded', 5),
     ('rfc8219', throughput, 'Throughput, gateway on a CPU of its own', 2),
+    ('mirror', mirror, 'Mappings mirrored to another gateway; ratio to the same without a mirror', 3),
     ('load', load, 'Loading and unloading', 99),
 ]}
 
