@@ -23,12 +23,17 @@ static int ask(int fd, const char *ifname, void *request)
 /* How many features the kernel knows. 0: it does not say. */
 static __u32 count_features(int fd, const char *ifname)
 {
-	struct {
-		struct ethtool_sset_info info;
-		__u32 n;
-	} set = { .info = { .cmd = ETHTOOL_GSSET_INFO, .sset_mask = 1ULL << ETH_SS_FEATURES } };
+	struct ethtool_sset_info *set = calloc(1, sizeof(*set) + sizeof(set->data[0]));
+	__u32 n = 0;
 
-	return ask(fd, ifname, &set) || !set.info.sset_mask ? 0 : set.n;
+	if (!set)
+		return 0;
+	set->cmd = ETHTOOL_GSSET_INFO;
+	set->sset_mask = 1ULL << ETH_SS_FEATURES;
+	if (!ask(fd, ifname, set) && set->sset_mask)
+		n = set->data[0];
+	free(set);
+	return n;
 }
 
 /* The number of a feature. n: it has none. */
