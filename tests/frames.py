@@ -5,7 +5,7 @@ import struct
 
 import bpf
 from bpf import TC_ACT_SHOT, XDP_DROP, XDP_PASS, XDP_REDIRECT, Prog, xdp_hold, xdp_program
-from lab import checksum
+from lab import checksum, patience
 
 
 def take_frames(*hosts):
@@ -126,3 +126,14 @@ class Frames:
             assert verdict == XDP_PASS and out == self.header[way] + packet and after == before
         self.count[verdict] += 1
         return verdict
+
+
+def arrives(far, near, frame, many=1):
+    """Sends a frame, and waits for so many IP packets on the far side (or as an answer, on the near one). What goes by the stack
+    may be overtaken by what XDP sends: so no packet behind it tells that nothing comes any more, as Crossing has it."""
+    while far.read(0.1):
+        pass
+    near.send(frame)
+    out = [far.read(patience(5)) for _ in range(many)]
+    assert None not in out, 'nothing came'
+    return out

@@ -12,7 +12,7 @@ from scapy.all import IP, TCP, UDP, IPv6, raw
 
 import conftest
 from bpf import KERNEL, XDP_DRIVER, Translator, xdp_program
-from frames import trim
+from frames import arrives, trim
 from lab import NAT64, Crossing, Lab, embed, patience
 from paths import iperf
 from test_fast import pings
@@ -96,14 +96,16 @@ def test_past_the_stack(crossing, name):
 
 
 def test_the_rest_meets_the_stack(crossing):
-    out, by_stack = one_by_one(crossing, 46, IP(src=V4, dst=crossing.pool_addr, ttl=9) / IPv6(), many=9)    # a protocol like any
-    assert by_stack == 9
-    assert crossing.xlat64(*[IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)] * 3) == []
-    assert crossing.back and {(p[40], p[41]) for p in crossing.back if p[6] == 58} == {(3, 0)}
-    out = crossing.xlat46(IP(src=V4, dst=crossing.pool_addr, id=7) / udp(1400))
-    assert len(out) == 2 and max(map(len, out)) == 1280
-    out = crossing.xlat64(*[IPv6(src='2001:db8::7', dst=embed(V4)) / udp(9)] * 3)
-    assert out == [] and (1, 1) in {(p[40], p[41]) for p in crossing.back}
+    """The answers are those of the stack and of the tc programs."""
+    c = crossing
+    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)))
+    assert answer[6] == 58 and answer[40:42] == b'\3\0'
+    answer, = arrives(c.w4, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, ttl=1) / udp(9)))
+    assert answer[9] == 1 and answer[20:22] == b'\x0b\0'
+    pieces = arrives(c.w6, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, id=7) / udp(1400)), 2)
+    assert [p[6] for p in pieces] == [44, 44] and max(map(len, pieces)) == 1280
+    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src='2001:db8::7', dst=embed(V4)) / udp(9)))
+    assert answer[6] == 58 and answer[40:42] == b'\1\1'
 
 
 @pytest.mark.parametrize('options', [['-n', '2M'], ['-n', '2M', '-R']], ids=' '.join)

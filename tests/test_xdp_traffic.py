@@ -10,7 +10,7 @@ import pytest
 from scapy.all import IP, TCP, IPv6, raw
 
 from bpf import KERNEL, Translator
-from frames import take_frames
+from frames import arrives, take_frames
 from lab import NAT64, Crossing, embed, patience
 from paths import iperf
 from test_fast_traffic import DATA, V4, V6, check, udp
@@ -55,15 +55,15 @@ def test_past_the_stack(crossing, name):
 
 def test_the_rest_meets_the_stack(crossing):
     """The answers are those of the stack and of the tc programs."""
-    assert crossing.xlat64(*[IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)] * 9) == []
-    assert [(p[40], p[41]) for p in crossing.back if p[6] == 58] == [(3, 0)] * len(crossing.back) and crossing.back
-    assert crossing.xlat46(*[IP(src=V4, dst=crossing.pool_addr, ttl=1) / udp(9)] * 9) == []
-    assert [(p[20], p[21]) for p in crossing.back if p[9] == 1] == [(11, 0)] * len(crossing.back) and crossing.back
-    out = crossing.xlat46(*[IP(src=V4, dst=crossing.pool_addr, id=7) / udp(1400)] * 10)
-    assert len(out) == 20 and max(map(len, out)) == 1280
-    assert crossing.xlat64(*[IPv6(src=V6, dst=embed('192.0.2.1')) / udp(9)] * 9) == []       # the gateway's own
-    out = crossing.xlat64(*[IPv6(src='2001:db8::7', dst=embed(V4)) / udp(9)] * 9)
-    assert out == [] and (1, 1) in {(p[40], p[41]) for p in crossing.back}
+    c = crossing
+    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)))
+    assert answer[6] == 58 and answer[40:42] == b'\3\0'
+    answer, = arrives(c.w4, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, ttl=1) / udp(9)))
+    assert answer[9] == 1 and answer[20:22] == b'\x0b\0'
+    pieces = arrives(c.w6, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, id=7) / udp(1400)), 2)
+    assert [p[6] for p in pieces] == [44, 44] and max(map(len, pieces)) == 1280
+    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src='2001:db8::7', dst=embed(V4)) / udp(9)))
+    assert answer[6] == 58 and answer[40:42] == b'\1\1'
 
 
 def test_trace(crossing):
