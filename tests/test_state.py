@@ -134,7 +134,7 @@ def test_tcp_and_flood_during_reconfigurations(nat):
     ping = h6.start('ping', '-q', '-i', '0.002', embed('192.0.2.2'))
     tcp = h6.start('iperf3', '-c', embed('192.0.2.2'), '-t', '120', '--json')
     runs, end, busy_drops = 0, time.monotonic() + 15, backlog_drops()
-    while time.monotonic() < end:
+    while time.monotonic() < end or runs <= len(kinds):     # on a slow machine each kind once, and the first again
         argv = kinds[runs % len(kinds)]
         gw.run(NAT64, '-i', 'eth0', *(argv if '-4' in argv else ['-4', '10.0.1.0/24', *argv]), '-a', 'fc00::/8')
         runs += 1
@@ -147,7 +147,7 @@ def test_tcp_and_flood_during_reconfigurations(nat):
     assert report['end']['sum_sent']['bytes'] > 1000000
     assert all(i['sum']['bytes'] > 0 for i in report['intervals'][:-1])
     gw.run(NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8')
-    assert table(gw) == {'fc00:6::6': v4} and runs > 8
+    assert table(gw) == {'fc00:6::6': v4}
     (s,) = status(gw)
     assert s['6to4']['dropped'] == s['4to6']['dropped'] == 0
     gw.loaded.clear()           # other programs than those that load made
