@@ -12,13 +12,14 @@ from scapy.all import IP, TCP, UDP, IPv6, raw
 
 import conftest
 from bpf import KERNEL, XDP_DRIVER, Translator, xdp_program
-from frames import arrives, trim
+from frames import trim
 from lab import NAT64, Crossing, Lab, embed, patience
 from paths import iperf
 from test_fast import pings
 from test_fast_traffic import DATA, V4, V6, forwarded, udp
 from test_packets import without_id
 from test_xdp_attach import BOTH, POOL, programs, status
+from test_xdp_traffic import rest_meets_the_stack
 
 CARDS = os.environ.get('NAT64_TEST_CARDS', '').split()
 pytestmark = pytest.mark.skipif(len(CARDS) != 4, reason='NO network cards that may be used: see make test-kernels')
@@ -96,16 +97,7 @@ def test_past_the_stack(crossing, name):
 
 
 def test_the_rest_meets_the_stack(crossing):
-    """The answers are those of the stack and of the tc programs."""
-    c = crossing
-    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src=V6, dst=embed(V4), hlim=1) / udp(9)))
-    assert answer[6] == 58 and answer[40:42] == b'\3\0'
-    answer, = arrives(c.w4, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, ttl=1) / udp(9)))
-    assert answer[9] == 1 and answer[20:22] == b'\x0b\0'
-    pieces = arrives(c.w6, c.w4, c.eth4 + raw(IP(src=V4, dst=c.pool_addr, id=7) / udp(1400)), 2)
-    assert [p[6] for p in pieces] == [44, 44] and max(map(len, pieces)) == 1280
-    answer, = arrives(c.w6, c.w6, c.eth6 + raw(IPv6(src='2001:db8::7', dst=embed(V4)) / udp(9)))
-    assert answer[6] == 58 and answer[40:42] == b'\1\1'
+    rest_meets_the_stack(crossing)
 
 
 @pytest.mark.parametrize('options', [['-n', '2M'], ['-n', '2M', '-R']], ids=' '.join)

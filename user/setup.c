@@ -168,15 +168,24 @@ static bool is_port(const struct setup *s, unsigned int index)
 	return false;
 }
 
-/* fast_find(), and what it says if not even that may be asked. */
-static int look_for_fast(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why)
+/* What came of a look for programs: `err`, and in *why what is missing if not even that may be asked. */
+static int name_missing(int err, struct reason *why)
 {
 	struct reason missing = { "" };
-	int err = fast_find(nl, link, wanted, fast, why);
 
 	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
 		*why = missing;
 	return err;
+}
+
+static int look_for_fast(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why)
+{
+	return name_missing(fast_find(nl, link, wanted, fast, why), why);
+}
+
+static int look_for_xdp(struct setup *s, const struct xdp_members *all, struct reason *why)
+{
+	return name_missing(xdp_find(s->nl, all, &s->xdp, why), why);
 }
 
 /* Finds the programs for --fast: ours, those of translators that are gone, and where new ones are to be. If this run wants
@@ -265,16 +274,14 @@ static int want_xdp(struct setup *s, const struct xdp_members *all, struct reaso
 /* Finds the programs for --xdp, as find_fast(). */
 static int find_xdp(struct setup *s)
 {
-	struct reason why = { "" }, missing = { "" };
 	struct xdp_members all = members(s);
-	int err = xdp_find(s->nl, &all, &s->xdp, &why);
+	struct reason why = { "" };
+	int err = look_for_xdp(s, &all, &why);
 
 	if (err == -EPERM && !s->o->xdp && !is_loaded(s)) {
 		xdp_free(&s->xdp);
 		err = 0;
 	}
-	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
-		why = missing;
 	if (!err && s->o->xdp)
 		err = want_xdp(s, &all, &why);
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
@@ -1272,12 +1279,10 @@ static int find_others(struct setup *s)
 /* Removes what the translator has of --xdp, or one that is gone. *found: there was something. */
 static int remove_xdp_of(struct setup *s, bool *found)
 {
-	struct reason why = { "" }, missing = { "" };
 	struct xdp_members all = members(s);
-	int err = xdp_find(s->nl, &all, &s->xdp, &why);
+	struct reason why = { "" };
+	int err = look_for_xdp(s, &all, &why);
 
-	if (err == -EPERM && check_capabilities(TASK_TELL, &missing))
-		why = missing;
 	*found |= s->xdp.n;
 	err = err ? err : xdp_remove(s->nl, &s->xdp, &why);
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;

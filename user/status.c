@@ -289,19 +289,26 @@ static void print_ports(struct out *o, const struct status *s)
 		out_text(o, "\n");
 }
 
+/* A list of interfaces; as text, behind the name of what is there. */
+static void print_interfaces(struct out *o, const char *key, char (*names)[IF_NAMESIZE], size_t n)
+{
+	out_text(o, "%s", n ? "" : "on no interface");
+	out_array(o, key);
+	for (size_t i = 0; i < n; i++) {
+		out_text(o, "%s", i ? ", " : "");
+		out_string(o, NULL, "%s", names[i]);
+	}
+	out_close(o);
+}
+
 static void print_fast(struct out *o, const struct status *s)
 {
 	if (!s->cfg.fast) {
 		out_null(o, "fast");
 		return;
 	}
-	out_text(o, "  fast              %s", s->n_fast ? "" : "on no interface");
-	out_array(o, "fast");
-	for (size_t i = 0; i < s->n_fast; i++) {
-		out_text(o, "%s", i ? ", " : "");
-		out_string(o, NULL, "%s", s->fast[i]);
-	}
-	out_close(o);
+	out_text(o, "  fast              ");
+	print_interfaces(o, "fast", s->fast, s->n_fast);
 	out_text(o, "\n");
 }
 
@@ -312,13 +319,8 @@ static void print_xdp(struct out *o, const struct status *s)
 		return;
 	}
 	out_object(o, "xdp");
-	out_text(o, "  xdp               %s", s->n_xdp ? "" : "on no interface");
-	out_array(o, "interfaces");
-	for (size_t i = 0; i < s->n_xdp; i++) {
-		out_text(o, "%s", i ? ", " : "");
-		out_string(o, NULL, "%s", s->xdp[i]);
-	}
-	out_close(o);
+	out_text(o, "  xdp               ");
+	print_interfaces(o, "interfaces", s->xdp, s->n_xdp);
 	out_string(o, "mode", " (%s)\n", s->cfg.xdp < NAT64_XDP_MODES ? XDP_NAMES[s->cfg.xdp] : "?");
 	out_close(o);
 }
