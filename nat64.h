@@ -146,7 +146,7 @@ struct nat64_mapping {
 	union nat64_v6 v6; /* the owner */
 	__u64 tick;	   /* last packet from the IPv6 side, written at most once in cfg.fresh jiffies; 0: free */
 	struct nat64_hop hop;
-	__u64 last_seen; /* with NAT64_HEARSAY */
+	__u64 last_seen; /* with NAT64_HEARSAY; never before .created */
 	__u64 created;	 /* when this owner got the address, CLOCK_BOOTTIME, nanoseconds */
 };
 

@@ -497,7 +497,7 @@ static __always_inline void remember_hop(__be32 v4, const union nat64_v6 *v6, __
 /* Makes the host in `r` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
 static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 now, struct request *r)
 {
-	__u64 clock = bpf_ktime_get_boot_ns();
+	__u64 clock = bpf_ktime_get_boot_ns() & ~NAT64_HEARSAY;
 	bool ok;
 
 	bpf_spin_lock(&m->lock);
@@ -512,7 +512,7 @@ static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 no
 	if (ok && cfg.prefix_limit)
 		set_prefix(index, r->number);
 	if (ok)
-		set_owner(m, &r->v6, now, clock & ~NAT64_HEARSAY, clock);
+		set_owner(m, &r->v6, now, clock, clock);
 	return ok;
 }
 

@@ -373,4 +373,8 @@ def test_created_stays(net):
         speak(t, 1)
         now = t.mappings()[address(1)]
         assert now.created == made.created and now.last_seen > made.last_seen >= made.created
+        for n in range(2, 13):
+            speak(t, n)
+        for m in t.mappings().values():
+            assert m.last_seen >= m.created, 'its first packet came before it was made'
         assert abs(made.created - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) < 60 * 10**9

@@ -65,7 +65,7 @@ int edits_add(struct edits *e, __u32 index, const struct nat64_mapping *was, con
 
 struct nat64_mapping mapping_static(const union nat64_v6 *v6)
 {
-	__u64 now = boottime();
+	__u64 now = boottime() & ~NAT64_HEARSAY;
 
 	return (struct nat64_mapping){ .v6 = *v6, .tick = NAT64_STATIC, .last_seen = now, .created = now };
 }
@@ -81,7 +81,7 @@ int mapping_dynamic(const union nat64_v6 *v6, __u64 idle, __u64 age, const struc
 		.v6 = *v6,
 		.tick = ticks - idle / NS_PER_SEC * cfg->hz,
 		.last_seen = (now - idle) & ~NAT64_HEARSAY,
-		.created = now - age,
+		.created = (now - age) & ~NAT64_HEARSAY,
 	};
 	if (!m->tick) /* 0 is for free ones */
 		m->tick--;
