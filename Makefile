@@ -13,6 +13,7 @@
 # sudo make test    all tests, on this kernel
 # sudo make fuzz    a million random packets, translated and compared with RFC 7915 in Python; N=packets, SEED=text
 # sudo make bench   how fast it is, against plain IPv4 forwarding; ARGS=--help
+# sudo make dashboard  docs/dashboard.svg: dist/grafana.json drawn, with what Prometheus says of two translators; ten minutes
 # make test-kernels under other kernels, in virtual machines: the packets of RFC 7915 on each and a share of the other
 #                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
 # make test-machines on machines of other processors, in virtual machines: arm64, armhf, riscv64, s390x; MACHINES=s390x for one
@@ -245,6 +246,11 @@ bench:
 	@$(build-as-root)
 	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/bench/bench.py $(ARGS)
 
+dashboard:
+	@tests/deps build demo recipes
+	@$(build-as-root)
+	$(Q)PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 tests/dashboard.py $(ARGS)
+
 build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 	$(call say,CC)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< build/user/object.o $(shell $(PKG_CONFIG) --libs $(LIBS))
@@ -288,5 +294,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.s
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools test-kernels test-machines lint
+.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools dashboard test-kernels test-machines lint
 .DELETE_ON_ERROR:

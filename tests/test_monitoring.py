@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+import xml.etree.ElementTree
 
 import pytest
 
@@ -142,3 +143,23 @@ def test_dashboard(metrics, tmp_path):
     path = tmp_path / 'test.yml'
     path.write_text(json.dumps({'tests': [{'interval': '1m', 'input_series': given, 'promql_expr_test': tests}]}))
     promtool('test', 'rules', path)
+
+
+def test_picture():
+    """docs/dashboard.svg is of the dashboard as it is: its panels, expressions and legends; all show something. make dashboard draws
+    it again."""
+    svg = '{http://www.w3.org/2000/svg}'
+    drawn = {}
+    for group in xml.etree.ElementTree.fromstring(text('docs/dashboard.svg')).iter(f'{svg}g'):
+        words = [t.text for t in group.iter(f'{svg}text')]
+        drawn[words[0]] = [t.text for t in group.iter(f'{svg}title')], words[1:], len(list(group.iter(f'{svg}polyline')))
+    dashboard = json.loads(text('dist/grafana.json'))
+    assert list(drawn) == [panel['title'] for panel in dashboard['panels']]
+    for panel in dashboard['panels']:
+        expressions, words, lines = drawn[panel['title']]
+        assert expressions == [target['expr'] for target in panel['targets']]
+        legends = [re.sub(r'\\{\\{\w+\\}\\}', r'[\\w-]+', re.escape(target['legendFormat'])) for target in panel['targets']]
+        shown = [w for w in words if any(legend and re.fullmatch(legend, w) for legend in legends)]
+        assert shown or panel['type'] == 'table' and {'instance', '64:ff9b::/96'} <= set(words), panel['title']
+        assert lines >= len(shown) if panel['type'] == 'timeseries' else not lines, panel['title']
+    assert '[[file:dashboard.svg]]' in text(DOC)

@@ -129,7 +129,8 @@ LIB/udev/rules.d/99-nat64.rules /usr/sbin/nat64 /usr/share/man/man8/nat64.8
 /usr/share/bash-completion/completions/nat64 /usr/share/fish/vendor_completions.d/nat64.fish
 /usr/share/zsh/site-functions/_nat64 /usr/share/lintian/overrides/nat64
 /usr/share/doc/nat64/README.org /usr/share/doc/nat64/changelog /usr/share/doc/nat64/changelog.Debian
-/usr/share/doc/nat64/copyright /usr/share/doc/nat64/bench.svg /usr/share/doc/nat64/examples/grafana.json
+/usr/share/doc/nat64/copyright /usr/share/doc/nat64/bench.svg /usr/share/doc/nat64/dashboard.svg
+/usr/share/doc/nat64/examples/grafana.json
 /usr/share/doc/nat64/examples/nat64.rules.yml
 /usr/share/doc/nat64/examples/gateways/bird-1.conf /usr/share/doc/nat64/examples/gateways/bird-2.conf
 /usr/share/doc/nat64/examples/gateways/bird-router4.conf /usr/share/doc/nat64/examples/gateways/bird-router6.conf
