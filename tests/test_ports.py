@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Several -i: interfaces that share one translator, a device of nat64's own, and are sent to straight."""
 
+import ipaddress
+import itertools
 import json
 import os
 import re
 import signal
 import socket
+import threading
 import time
 
 import pytest
+import bpf
 from bpf import Translator, tcx_programs
-from lab import NAT64, embed, patience, standard, wait_for
+from lab import NAT64, Wire, embed, patience, standard, wait_for
 from paths import fetch, hops, iperf, ping, serve, v4_of
 from test_devices import DEVICES, needs, not_here
 from test_load import inject, state, trace
+from test_mappings import TEMPLATE
 from test_monitor import Listener
 from test_own_device import Router
 from test_per_prefix import counted
 from test_state import backlog_drops
+from test_tcx import foreign
 
 H4, WEB = '192.0.2.2', embed('192.0.2.2')
 POOL = ('-4', '10.0.1.0/24', '-a', 'fc00::/8')
@@ -316,6 +322,37 @@ def test_a_limit_is_for_all_ports(router):
             assert counted(t, 8) == {'fc00::/8': 2}
     assert router.c.run('ping', '-c1', '-W0.3', WEB, check=False).returncode
     assert status(gw)['6to4']['drops']['prefix-full']
+
+
+@pytest.mark.skipif('not bpf.has_tcx()', reason='NO tcx, whose rows can be full: before Linux 6.6')
+def test_a_limit_outlives_a_failure(lab):
+    """The programs of one port were in place, without --per-prefix, when those of another could not be: what they have let in
+    meanwhile is counted by those from before."""
+    router = Router(lab)
+    gw, wire = router.gw, Wire(router.a)
+    wide = ('-4', '10.0.0.0/19', '-a', 'fc00::/8')
+    gw.nat64('--device', 'nat64', '-i', 'lan0', *wide, '--per-prefix', '64=2')
+    with pytest.raises(OSError):
+        for n in range(65):
+            foreign(gw, f'f{n}', 'egress', ifname='lan1')
+    ended = threading.Event()
+
+    def flood():
+        eth = bytes.fromhex(gw.mac('lan0').replace(':', '')) + wire.mac + b'\x86\xdd'
+        for n in itertools.count():
+            if ended.wait(0.0001):
+                return
+            wire.send(eth + TEMPLATE[:8] + ipaddress.IPv6Address(f'fc00:1:0:{n & 0xffff:x}::1').packed + TEMPLATE[24:])
+    thread = threading.Thread(target=flood)
+    thread.start()
+    done = gw.run(NAT64, '--device', 'nat64', *LANS, *wide, check=False)
+    ended.set()
+    thread.join()
+    wire.close()
+    assert done.returncode == 1 and re.fullmatch('nat64: lan1: cannot attach to the egress hook: .*\n', done.stderr)
+    with Translator(gw, 'nat64') as t:
+        assert len(counted(t)) > 10
+    gw.nat64('--device', 'nat64', '-u')
 
 
 def test_ports_come_and_go(router):

@@ -41,10 +41,10 @@ def kinds(gw):
 BOTH = ['nat64_6to4', 'nat64_4to6']
 
 
-def foreign(gw, name, way='ingress', before=None, verdict=NEXT):
+def foreign(gw, name, way='ingress', before=None, verdict=NEXT, ifname='eth0'):
     fd = prog_load(mov(0, verdict), EXIT, name=name)
     try:
-        tcx_attach(gw, 'eth0', way, fd, before)
+        tcx_attach(gw, ifname, way, fd, before)
     finally:
         os.close(fd)
 

@@ -849,6 +849,24 @@ static struct fds fds_of(const struct nat64_bpf *programs)
 	return (struct fds){ { programs_fd(programs, NAT64_6TO4), programs_fd(programs, NAT64_4TO6) } };
 }
 
+/* Mappings that the new programs have made in maps which were and are in use: what counts those of prefixes may be another map. */
+static void undo_counts(struct setup *s)
+{
+	struct reason why = { "" };
+	struct nat64_config was;
+	int err;
+
+	if (!has_old_maps(s) || !s->attachment.attached[NAT64_6TO4])
+		return;
+	err = loaded_config(&s->loaded, &was, &why);
+	if (!err && was.prefix_limit) {
+		state_wait();
+		err = state_count(&s->loaded, &was);
+	}
+	if (err)
+		msg_warn("%s: cannot undo: how many mappings prefixes have: %s", s->link->name, strerror(-err));
+}
+
 /* Back to what was there before, in reverse. */
 static void undo(struct setup *s)
 {
@@ -864,6 +882,7 @@ static void undo(struct setup *s)
 	attachment_undo(s->nl, &s->attachment, fds_of(s->programs).fd);
 	if (s->neigh_made)
 		undone(s, "neighbour", hop_neigh_del(s->nl, s->link, &s->wanted.hop));
+	undo_counts(s);
 }
 
 static int remove_neigh(struct nl *nl, const struct link *link, const struct hop *hop)
