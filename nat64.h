@@ -96,7 +96,7 @@ struct nat64_config {
 	__u8 bridge_nf;	 /* 1: packets may come by a bridge with netfilter hooks, for programs that cannot see it */
 	__u8 device; /* 1: the interface is nat64's own (--device): what comes is routed to it, and goes by the stack */
 	__u8 xdp;    /* enum nat64_xdp */
-	__u8 pad;
+	__u8 xdp_frags;	    /* 1: the programs for --xdp may meet frames that lie in several buffers */
 	__u64 policy_count; /* kernel address of how many IPsec policies there are for what leaves (unsigned int); 0: none
 			     * to be seen; for programs that cannot find it themselves */
 	__u64 policy_default; /* the same: of what becomes of packets that there is no policy for (3 bytes) */

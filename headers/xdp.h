@@ -4,9 +4,9 @@
  *	nat64_xdp_6to4, interfaces of IPv6 hosts       translate_xdp64 -> where the IPv4 route leads
  *	nat64_xdp_4to6, interfaces that IPv4 comes by  translate_xdp46 -> the IPv6 host's interface
  *
- * Only the plainest packets go this way: TCP and UDP, whole, with nothing between the IP header and theirs, of a host whose
- * mapping is there and nothing to be written of, to a next hop that is known, and out by an interface that takes frames from
- * XDP. Everything else passes, as it came, to the programs at tc (and so do these if somebody may be tracing them): it is
+ * Only the plainest packets go this way: TCP and UDP, whole, in one buffer, with nothing between the IP header and theirs, of a
+ * host whose mapping is there and nothing to be written of, to a next hop that is known, and out by an interface that takes
+ * frames from XDP. Everything else passes, as it came, to the programs at tc (and so do these if somebody may be tracing them): it is
  * they that make mappings, find next hops, answer, fragment, and drop, but for what would be dropped without a word.
  */
 #ifndef NAT64_XDP_H
@@ -57,6 +57,12 @@ static __always_inline void *xdp_data_end(const struct xdp_md *ctx)
 static __always_inline __u32 xdp_len(const struct xdp_md *ctx)
 {
 	return xdp_data_end(ctx) - xdp_data(ctx);
+}
+
+/* Is all of the frame between the start and the end? With a large MTU, drivers put what does not fit into one buffer into others. */
+static __always_inline bool xdp_is_in_one(struct xdp_md *ctx)
+{
+	return !cfg.xdp_frags || bpf_xdp_get_buff_len(ctx) == xdp_len(ctx);
 }
 
 /* As pkt_at. */
@@ -149,7 +155,8 @@ static __always_inline enum xdp_verdict translate_xdp64(struct xdp_md *ctx, stru
 
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr) || h->hop_limit <= 1 ||
 	    (h->nexthdr != IPPROTO_TCP && h->nexthdr != IPPROTO_UDP) ||
-	    xdp_len(ctx) != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || xdp_has_ipsec_policy(ctx))
+	    xdp_len(ctx) != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || !xdp_is_in_one(ctx) ||
+	    xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	parse_header6(p, h, ETH_HEADER);
 	if (check_l4_header(p) != NAT64_PASS || destination64(p) != NAT64_PASS)
@@ -197,7 +204,7 @@ static __always_inline enum xdp_verdict translate_xdp46(struct xdp_md *ctx, stru
 	csum_t v4;
 
 	if (!h || !is_ours4(h->daddr) || !is_plain4(h) || (h->protocol != IPPROTO_TCP && h->protocol != IPPROTO_UDP) ||
-	    xdp_has_ipsec_policy(ctx))
+	    !xdp_is_in_one(ctx) || xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	if (parse4(p, h, ETH_HEADER, len - ETH_HEADER) != NAT64_PASS || check_l4_header(p) != NAT64_PASS ||
 	    addresses46(p, &hop) != NAT64_PASS || (is_traced() && is_traced_pair(p)))

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from bpf import XDP_DROP, XDP_PASS, XDP_REDIRECT, Translator
+from bpf import KERNEL, XDP_DROP, XDP_PASS, XDP_REDIRECT, Translator
 from frames import Frames, is_frame, is_plain, known_hops, take_frames
-from lab import NAT64, checksum
+from lab import NAT64, checksum, standard
 from test_fast_traffic import DATA
 from test_monitor import Listener
 from test_rfc import B6, CASES, H4, H6, S4, S6, l4, p4, p6
@@ -103,6 +103,22 @@ def test_link_padding(frames):
         assert frames.check('4to6', p4(l4(PROTO_UDP, segment, S4, H4)) + padding, p6(l4(PROTO_UDP, segment, S6, H6), src=S6, dst=H6)) \
             == XDP_REDIRECT
         assert frames.check('6to4', p6(l4(PROTO_UDP, segment, H6, S6)) + padding) == XDP_PASS
+
+
+@pytest.mark.skipif(KERNEL < (5, 18), reason='NO frames in several buffers: before Linux 5.18')
+def test_frames_in_several_buffers(lab):
+    """They pass as they came, also where the packet is at its end just when the first buffer is, and what follows is padding: of
+    which XDP might cut off the wrong part."""
+    with loaded_frames(standard(lab, 9000, 9000)) as frames:
+        sent = 0
+        for size in range(3300, 3600):      # the first buffer: what a page has left of 256 bytes before and some 320 behind
+            for way, packet in ('6to4', p6(l4(PROTO_UDP, udp_header(DATA[:1] * size), H6, S6))), \
+                    ('4to6', p4(l4(PROTO_UDP, udp_header(DATA[:1] * size), S4, H4), frag=0x4000)):
+                if not sent:
+                    assert frames.check(way, packet) == XDP_REDIRECT
+                verdict, out = frames.run(way, packet + bytes(8900 - len(packet)), tries=1)
+                assert (verdict, out) == (XDP_PASS, frames.header[way] + packet.ljust(8900, b'\0'))
+            sent += 1
 
 
 def drops_of(frames, way, packets):

@@ -4,14 +4,15 @@ programs."""
 
 import contextlib
 import os
+import random
 import time
 
 import pytest
-from scapy.all import IP, TCP, IPv6, raw
+from scapy.all import IP, TCP, UDP, IPv6, raw
 
 from bpf import KERNEL, Translator
 from frames import arrives, take_frames
-from lab import NAT64, Crossing, embed, patience
+from lab import NAT64, Crossing, embed, patience, standard
 from paths import iperf
 from test_fast_traffic import DATA, V4, V6, check, udp
 from test_monitor import Listener, timeless
@@ -130,5 +131,38 @@ def test_nothing_is_lost_between_configurations(net):
         assert 0 <= n <= (5 if KERNEL < (5, 13) and before != way else 0), lost
     gw.run(NAT64, '-i', 'eth0', '-u')
     gw.loaded.clear()
+    for fd in held:
+        os.close(fd)
+
+
+# Length of the payload: does it lie in several buffers? One is a page, less what the kernel keeps before and behind a frame.
+JUMBO = {100: False, 3000: False, 8900: True}
+
+
+@pytest.mark.parametrize('mode', ['veth', 'generic'])
+def test_large_mtu(lab, mode):
+    """Frames that lie in several buffers meet the stack; all others go past it, as with any MTU. In generic mode all lie in one."""
+    net = h6, gw, h4 = standard(lab, 9000, 9000)
+    held = take_frames(h6, h4)
+    if mode == 'veth' and KERNEL < (5, 18):
+        assert 'MTU' in gw.load('--xdp=veth', rc=1).stderr
+    else:
+        gw.load(f'--xdp={mode}')
+        with contextlib.closing(Crossing(*net)) as c:
+            for size, several in JUMBO.items():
+                by_stack = several and mode != 'generic'
+                payload = UDP(sport=1234, dport=5678) / random.randbytes(size)
+                flags = 'DF' if size > 1260 else 0
+                check(c, 64, [IPv6(src=V6, dst=embed(V4)) / payload],
+                      [IP(src=c.pool_addr, dst=V4, ttl=63, id=0, flags=flags) / payload], by_stack)
+                check(c, 46, [IP(src=V4, dst=c.pool_addr, id=7, flags=flags) / payload],
+                      [IPv6(src=embed(V4), dst=V6, hlim=63) / payload], by_stack)
+            payload = UDP(sport=1234, dport=5678) / random.randbytes(8900)
+            without = UDP(sport=1234, dport=5678, chksum=0) / payload.payload
+            check(c, 46, [IP(src=V4, dst=c.pool_addr, id=7, flags='DF') / without], [IPv6(src=embed(V4), dst=V6, hlim=63) / payload], True)
+        for options in ['-n', '5M'], ['-n', '5M', '-R']:
+            assert iperf(h4, h6, embed('192.0.2.2'), *options)['sum_received']['bytes'] > 0
+        with Translator(gw) as t:
+            assert not any(t.stats()['drops'])
     for fd in held:
         os.close(fd)

@@ -59,6 +59,20 @@ bool kernel_is_before(unsigned int major, unsigned int minor)
 	       (this_major < major || (this_major == major && this_minor < minor));
 }
 
+bool kernel_has_xdp_frags(void)
+{
+	const struct bpf_insn pass[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = XDP_PASS },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	struct bpf_prog_load_opts opts = { .sz = sizeof(opts), .prog_flags = BPF_F_XDP_HAS_FRAGS };
+	int fd = bpf_prog_load(BPF_PROG_TYPE_XDP, NULL, "GPL", pass, sizeof(pass) / sizeof(*pass), &opts);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
 /* Before Linux 6.12.57 and 6.18 only one at a time is where bottom halves are off, as packets are; since then this is an
  * option of the kernel, of which its configuration tells where a distribution keeps it. */
 bool kernel_interleaves(void)

@@ -18,6 +18,9 @@ bool kernel_bridge_nf(struct nl *nl, const struct link *link);
 /* Is it a version before that of Linux? False if it does not say. */
 bool kernel_is_before(unsigned int major, unsigned int minor);
 
+/* Does it let XDP programs say that they know of frames in several buffers (Linux 5.18)? Drivers give those a larger MTU. */
+bool kernel_has_xdp_frags(void);
+
 /* May a program of ours be interrupted by another one on the same CPU, with whose records (PER_CPU in headers/base.h) it then
  * goes on? Of PREEMPT_RT alone. */
 bool kernel_interleaves(void);

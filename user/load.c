@@ -256,6 +256,24 @@ static void autoload_xdp(struct nat64_bpf *skel)
 	bpf_program__set_autoload(skel->progs.nat64_xdp_4to6, false);
 }
 
+/* Generic mode takes any MTU without. With frags, Linux 6.18 gives it a copy of the packet that forgets how long the Ethernet
+ * header is, so that programs at tc ingress do not see it. */
+static bool wants_frags(const struct nat64_config *cfg)
+{
+	return cfg->xdp && cfg->xdp != NAT64_XDP_GENERIC;
+}
+
+/* Lets drivers give the programs for --xdp frames in several buffers. */
+static int set_frags(struct nat64_bpf *skel)
+{
+	struct bpf_program *const progs[] = { skel->progs.nat64_xdp_6to4, skel->progs.nat64_xdp_4to6 };
+	int err = 0;
+
+	for (size_t i = 0; !err && skel->rodata->cfg.xdp_frags && i < sizeof(progs) / sizeof(*progs); i++)
+		err = bpf_program__set_flags(progs[i], bpf_program__flags(progs[i]) | BPF_F_XDP_HAS_FRAGS);
+	return err;
+}
+
 /* Loads one form of the programs, see object.h. */
 static int load_form(bool btf, int cpus, const struct options *o, const struct nat64_config *cfg,
 		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
@@ -269,10 +287,12 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
 	if (!btf)
 		kernel_policies((struct nat64_config *)&skel->rodata->cfg);
+	*(__u8 *)&skel->rodata->cfg.xdp_frags = wants_frags(cfg) && kernel_has_xdp_frags();
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	autoload_xdp(skel);
 	bpf_map__set_autocreate(skel->maps.xdp_targets, cfg->xdp);
-	err = set_sizes(skel, o, cpus);
+	err = set_frags(skel);
+	err = err ? err : set_sizes(skel, o, cpus);
 	if (!err) {
 		*inherit = inheritance(skel, cfg, old);
 		err = reuse(skel, cfg, old, *inherit);
@@ -371,7 +391,9 @@ static int open_over(const struct nat64_bpf *first, const struct nat64_config *c
 	*to = *cfg;
 	to->policy_count = first->rodata->cfg.policy_count;
 	to->policy_default = first->rodata->cfg.policy_default;
-	err = share_maps(first, skel);
+	to->xdp_frags = first->rodata->cfg.xdp_frags;
+	err = set_frags(skel);
+	err = err ? err : share_maps(first, skel);
 	return err ? reason(why, err, "cannot use the maps: %s", strerror(-err)) : 0;
 }
 
