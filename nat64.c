@@ -27,57 +27,58 @@
 #define TEXT(name)  FIELD(name), .is_text = true /* a const char * */
 
 static const struct option_spec OPTIONS[] = {
-	{ 'i', "interface", "IF", "an interface that faces IPv6 hosts", parse_interface, .append = append_interface,
-	  .in_file = true, .need = NEEDED, .missing = "which interface faces the IPv6 hosts?" },
-	{ 0, "device", "NAME", "a device of its own, for what is routed to it", parse_device, FIELD(device),
+	{ 'i', "interface", "IF", "interface facing IPv6 hosts; any number of times", parse_interface,
+	  .append = append_interface, .in_file = true, .need = NEEDED,
+	  .missing = "which interface faces the IPv6 hosts?" },
+	{ 0, "device", "NAME", "a device that translates what is routed to it", parse_device, FIELD(device),
 	  .in_file = true },
 	{ '4', "v4-prefix", "PREFIX", "IPv4 addresses to give to IPv6 hosts, /8 to /31", parse_pool, FIELD(v4_prefix),
 	  .in_file = true, .need = NEEDED_WITHOUT_STATIC,
 	  .missing = "there would be no IPv4 addresses to translate to" },
-	{ 0, "give-out", "PREFIX", "of these, what this gateway gives out", parse_give_out, FIELD(give_out),
+	{ 0, "give-out", "PREFIX", "the part of -4 that this gateway gives out", parse_give_out, FIELD(give_out),
 	  .in_file = true },
 	{ '6', "v6-prefix", "PREFIX", "NAT64 prefix (default 64:ff9b::/96)", parse_nat64_prefix, FIELD(v6_prefix),
 	  .in_file = true },
 	{ 'a', "allowed-src", "PREFIX", "IPv6 hosts to translate; any number of times", parse_allowed,
 	  .append = append_allowed, .in_file = true, .need = NEEDED_WITHOUT_STATIC,
 	  .missing = "nothing would be translated" },
-	{ 's', "static", "V6=V4", "map these for ever; any number of times", parse_static, .append = append_static,
+	{ 's', "static", "V6=V4", "static mapping; any number of times", parse_static, .append = append_static,
 	  .in_file = true },
-	{ 't', "timeout", "SECONDS", "an idle mapping ends after this (default 7440)", parse_timeout, FIELD(timeout),
+	{ 't', "timeout", "SECONDS", "an idle mapping expires after this (default 7440)", parse_timeout, FIELD(timeout),
 	  .in_file = true },
-	{ 0, "reuse-idle", "SECONDS", "in a full pool an idle mapping ends after this", parse_timeout,
-	  FIELD(reuse_idle), .in_file = true },
-	{ 0, "per-prefix", "LENGTH=N", "mappings of each IPv6 prefix of this length", parse_per_prefix,
+	{ 0, "reuse-idle", "SECONDS", "the same while all addresses are in use", parse_timeout, FIELD(reuse_idle),
+	  .in_file = true },
+	{ 0, "per-prefix", "LENGTH=N", "at most N mappings per IPv6 prefix of LENGTH", parse_per_prefix,
 	  FIELD(per_prefix), .in_file = true },
-	{ 0, "icmp-src", "ADDRESS", "source of ICMP errors without mapping (192.0.0.8)", parse_icmp_src,
-	  FIELD(icmp_src), .in_file = true },
-	{ 0, "icmp-rate", "N", "ICMP errors of its own a second (default 100)", parse_rate, FIELD(icmp_rate),
+	{ 0, "icmp-src", "ADDRESS", "source of errors of unmapped routers (192.0.0.8)", parse_icmp_src, FIELD(icmp_src),
+	  .in_file = true },
+	{ 0, "icmp-rate", "N", "its own ICMP errors per second (default 100)", parse_rate, FIELD(icmp_rate),
 	  .in_file = true },
 	{ 0, "lowest-ipv6-mtu", "BYTES", "fragment DF=0 packets to this (default 1280)", parse_mtu,
 	  FIELD(lowest_ipv6_mtu), .in_file = true },
-	{ 0, "wkp-strict", NULL, "no private IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict),
+	{ 0, "wkp-strict", NULL, "only global IPv4 addresses behind 64:ff9b::/96", NULL, FIELD(wkp_strict),
 	  .in_file = true },
 	{ 0, "tos", "N", "set the TOS instead of copying the traffic class", parse_octet, FIELD(tos), .in_file = true },
 	{ 0, "tclass", "N", "set the traffic class instead of copying the TOS", parse_octet, FIELD(tclass),
 	  .in_file = true },
-	{ 0, "fast", NULL, "past netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
+	{ 0, "fast", NULL, "bypass netfilter and the IPv4 stack if possible", NULL, FIELD(fast), .in_file = true },
 	{ 0, "xdp", "=MODE", "in the network driver, for many small packets", parse_xdp, FIELD(xdp), .in_file = true },
-	{ 0, "dry-run", NULL, "check only: would it load? Changes nothing", NULL, FIELD(dry_run) },
+	{ 0, "dry-run", NULL, "check whether it would load; change nothing", NULL, FIELD(dry_run) },
 	{ 'c', "config", "FILE", "read options from a file, one a line", parse_path, TEXT(config) },
 	{ 0, "restore", "FILE", "bring back the mappings that --save wrote", parse_path, TEXT(restore) },
 	{ 'u', "unload", NULL, "unload the translator of the interface", .action = ACTION_UNLOAD },
-	{ 0, "status", NULL, "what is loaded and what it has done", .action = ACTION_STATUS },
+	{ 0, "status", NULL, "what is loaded, whether it works, counters", .action = ACTION_STATUS },
 	{ 0, "mappings", NULL, "list the mappings", .action = ACTION_MAPPINGS },
-	{ 0, "monitor", NULL, "follow who gets, keeps and loses addresses", .action = ACTION_MONITOR },
+	{ 0, "monitor", NULL, "print changes of mappings as they happen", .action = ACTION_MONITOR },
 	{ 0, "snapshot", NULL, "with --monitor --json: all mappings, then changes", NULL, FIELD(snapshot) },
-	{ 0, "refresh", "SECONDS", "and who is not idle, so often (default 60)", parse_timeout, FIELD(refresh) },
-	{ 0, "trace", "[FILTER]", "follow packets: what becomes of each, and why", parse_filter, FIELD(filter),
+	{ 0, "refresh", "SECONDS", "with --snapshot: report active hosts (default 60)", parse_timeout, FIELD(refresh) },
+	{ 0, "trace", "[FILTER]", "print packets as they come and leave, or why not", parse_filter, FIELD(filter),
 	  .action = ACTION_TRACE },
-	{ 0, "check", NULL, "can it run here, with the options given?", .action = ACTION_CHECK },
-	{ 0, "json", NULL, "print any of these five as JSON", NULL, FIELD(json) },
+	{ 0, "check", NULL, "can this machine run it, with these options?", .action = ACTION_CHECK },
+	{ 0, "json", NULL, "print JSON instead of text", NULL, FIELD(json) },
 	{ 0, "metrics", NULL, "print --status for Prometheus", NULL, FIELD(metrics) },
 	{ 0, "save", "FILE", "write the mappings to a file", parse_path, TEXT(save), .action = ACTION_SAVE },
-	{ 0, "mirror", "FILE", "keep the mappings of another gateway; - is stdin", parse_path, TEXT(mirror),
+	{ 0, "mirror", "FILE", "copy the mappings of another gateway; - is stdin", parse_path, TEXT(mirror),
 	  .action = ACTION_MIRROR },
 	{ 0, "delete", "ADDRESS", "remove the dynamic mapping of an address", parse_address, FIELD(delete),
 	  .action = ACTION_DELETE },
@@ -101,13 +102,13 @@ static void help(void)
 	puts("Usage: nat64 -i IF... -4 PREFIX -a PREFIX [OPTION]... load or reconfigure\n"
 	     "       nat64 --device NAME -4 PREFIX -a PREFIX ...  for what is routed to it\n"
 	     "       nat64 -i IF -u                               unload\n"
-	     "       nat64 [-i IF] --status [--json|--metrics]    look at it\n"
-	     "       nat64 [-i IF] --mappings [--json]\n"
-	     "       nat64 [-i IF] --monitor [--json]             watch it\n"
-	     "       nat64 [-i IF] --trace [FILTER] [--json]\n"
-	     "       nat64 --check [-i IF...] [OPTION]... [--json]\n"
-	     "       nat64 -i IF --delete ADDRESS|--flush         change the mappings\n"
-	     "       nat64 -i IF --save FILE|--restore FILE\n"
+	     "       nat64 [-i IF] --status [--json|--metrics]    does it work?\n"
+	     "       nat64 [-i IF] --mappings [--json]            who has which address?\n"
+	     "       nat64 [-i IF] --monitor [--json]             follow mappings\n"
+	     "       nat64 [-i IF] --trace [FILTER] [--json]      follow packets\n"
+	     "       nat64 --check [-i IF...] [OPTION]... [--json] can it run here?\n"
+	     "       nat64 -i IF --delete ADDRESS|--flush         remove mappings\n"
+	     "       nat64 -i IF --save FILE|--restore FILE       mappings in a file\n"
 	     "       nat64 -i IF --mirror FILE                    more than one gateway\n"
 	     "\n"
 	     "IPv6 hosts behind interface IF reach IPv4 hosts through the NAT64 prefix.\n");

@@ -4,7 +4,7 @@
 #
 #	nat64 --help | awk -v shell=bash -f dist/completion.awk		or zsh, or fish
 
-# A line of an option: "  -t, --timeout SECONDS     an idle mapping ends after this (default 7440)"
+# A line of an option: "  -t, --timeout SECONDS     an idle mapping expires after this (default 7440)"
 /^ +(-., )?--[a-z]/ {
 	n++
 	sub(/^ +/, "")
