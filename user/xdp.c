@@ -191,11 +191,25 @@ bool xdp_is_ours(const struct link *link)
 	return is_named(&info, &port);
 }
 
+/* By libxdp several programs can share an interface: this one calls them. Ours cannot be among them. Where libxdp is 1.5.4 or
+ * older, as in Debian 13, the kernel (6.12 there) takes none that moves the start of a frame. And libxdp pins them in a bpffs,
+ * where they and all mappings would outlast the interface, and needs one that the network namespaces of "ip netns exec" lack. */
+#define DISPATCHER "xdp_dispatcher"
+
 static int cannot(const struct link *link, struct reason *why)
 {
-	if (xdp_is_ours(link))
+	const struct bpf_prog_info other = look_at(link);
+	bool port;
+
+	if (is_named(&other, &port))
 		return reason(why, -EEXIST, "has the XDP program of another translator");
-	return reason(why, -EEXIST, "has another XDP program, %s, id %u", look_at(link).name, link->xdp_id);
+	if (!strcmp(other.name, DISPATCHER))
+		return reason(
+			why, -EEXIST,
+			"has XDP programs of others, by libxdp, id %u (xdp-loader status %s); --fast works with them",
+			link->xdp_id, link->name);
+	return reason(why, -EEXIST, "has another XDP program, %s, id %u; --fast works with it", other.name,
+		      link->xdp_id);
 }
 
 int xdp_check(const struct xdp_program *p, enum nat64_xdp mode, struct reason *why)
