@@ -2,14 +2,15 @@
 /* answer.h - the ICMP errors that the translator itself sends about what it drops (RFC 7915 sections 4.1, 4.4, 5.1 and
  * 5.4). Those about TTL and most of those about the MTU come from the IPv4 stack.
  *
- *	6→4, dropped as IPv6: ICMPv6, back out of the interface that it came from; by the IPv6 stack from a device of
- *	     our own, and if there are IPsec policies, for it quotes what may have come encrypted
- *	4→6, dropped as IPv4: ICMP, which comes back in through the interface, and the IPv4 stack takes it to the sender
- *	4→6, dropped when it had become IPv6, for want of a way: ICMPv6 to the sender's address in the NAT64 prefix, which
- *	     comes back in likewise, and is translated like that of any router
+ *	6→4, dropped as IPv6: an ICMPv6 error, sent back out of the interface that the packet came from. It goes by the
+ *	     IPv6 stack at a device of our own, and if there are IPsec policies, since it quotes a packet that may have
+ *	     come encrypted
+ *	4→6, dropped as IPv4: an ICMP error, which arrives through the interface, and the IPv4 stack forwards it to the sender
+ *	4→6, dropped after it has become IPv6, because it has no route or is too big: an ICMPv6 error to the sender's address
+ *	     in the NAT64 prefix, which arrives likewise, and is translated like an error of any router
  *
- * The packet in error becomes the answer: as much of it as fits stays behind new headers. Its source is the address
- * that the packet was for, which is the translator's to answer for. The packet is a drop all the same.
+ * The dropped packet itself becomes the error: as much of it as fits stays, behind new headers. The source is the address
+ * that the packet was for, since the translator stands for that address. The packet still counts as dropped.
  */
 #ifndef NAT64_ANSWER_H
 #define NAT64_ANSWER_H

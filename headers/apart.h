@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* apart.h - takes a super-packet of a tunnel apart, which cannot be translated in one (see_super_packet)
+/* apart.h - splits a super-packet of a tunnel that cannot be translated as a whole into its segments (see_super_packet)
  *
  * For every segment but the last the kernel sends a clone of the packet through our interface: nat64_4to6 runs nested for
- * the clone, sees SEGMENT_MARK, finds in the per-CPU `super` what to keep, and has the segment come again to where the whole
- * came from, as a packet like any. The packet itself becomes the last segment, and goes the same way. So each segment is
- * translated, cut and counted by itself. What is segmented is the innermost TCP or UDP; the headers before it that know a
- * length are the outer IP, perhaps UDP, and the IP header that it follows: the kernel puts no more than one tunnel into a
+ * the clone, sees SEGMENT_MARK, finds in the per-CPU `super` which segment to keep, and has it arrive again where the
+ * super-packet arrived, as an ordinary packet. The super-packet itself becomes the last segment, and goes the same way. So each
+ * segment is translated, fragmented and counted by itself. What is segmented is the innermost TCP or UDP. The headers in front of
+ * it that have a length are the outer IP, perhaps UDP, and the inner IP header: the kernel puts no more than one tunnel into a
  * super-packet.
  *
  * An unfinished checksum stays one: it is that of the segment then. What is behind the segment stays, too, since
- * bpf_skb_change_tail does not take packets of tunnels: the IP stack cuts it off by what the header says, when it gets the
- * packet next. Hence IPv6 segments go by the stack (send_with_care).
+ * bpf_skb_change_tail refuses packets of tunnels: the IP stack trims the packet to the length in its header when it gets
+ * it next. Hence IPv6 segments go by the stack (send_with_care).
  */
 #ifndef NAT64_APART_H
 #define NAT64_APART_H

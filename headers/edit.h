@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* edit.h - changes of mappings by a command, made while packets flow
  *
- * Userspace cannot change two maps in one step, nor hold a lock. So it runs a program, which does what the programs of the
- * packets do. That program uses nothing that belongs to a CPU: a packet may come in between.
+ * Userspace cannot change two maps in one step, nor hold a lock. So it runs a BPF program, which changes mappings the way the
+ * packet programs do. It uses no per-CPU scratch memory: a packet may interrupt it on the same CPU.
  */
 #ifndef NAT64_EDIT_H
 #define NAT64_EDIT_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* event.h - who listens (struct nat64_listen), and the rings by which they are told
+/* event.h - the listeners (struct nat64_listen), and the rings by which they get events
  *
- * While nobody listens, that costs a packet one test when it comes and one when it leaves, and an event one.
+ * While nobody listens, this costs one test when a packet arrives and one when it leaves, and one for each event.
  */
 #ifndef NAT64_EVENT_H
 #define NAT64_EVENT_H

@@ -4,10 +4,9 @@
  *	nat64_6to4, ingress of our interface        translate64, send_fast64 -> where the IPv4 route leads
  *	nat64_fast, ingress of the IPv4 interfaces  translate_fast46         -> our interface
  *
- * Only what is usual goes this way: packets that are not too long, with TTL to spare, to a next hop that is known. All
- * else takes the ordinary way, meets the stack, and is answered, fragmented, delivered or dropped by it. So does one
- * packet to each next hop four times a second, for the reason that is_neighbour_used() has. Routes are looked up four
- * times a second for each pair of hosts.
+ * Only ordinary packets go this way: not too long, with TTL to spare, to a next hop that is resolved. All others go through
+ * the stack, which answers, fragments, delivers or drops them. So does one packet to each next hop four times a second, see
+ * is_neighbour_used() for the reason. Routes are looked up four times a second for each pair of hosts.
  */
 #ifndef NAT64_FAST_H
 #define NAT64_FAST_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* kernel.h - what programs see of a packet and its network namespace that no field of their context tells
+/* kernel.h - what programs need to know of a packet and its network namespace, and no field of their context has
  *
- * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other one asks helpers, reads words
- * whose addresses userspace found (cfg.policy_count), or relies on what was so when it was loaded. */
+ * The form with KERNEL_BTF (user/object.c) reads the kernel's own structures. The other form asks helpers, reads words
+ * whose addresses userspace found (cfg.policy_count), or relies on what was true when it was loaded. */
 #ifndef NAT64_KERNEL_H
 #define NAT64_KERNEL_H
 

@@ -1,22 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* mirror.h - what another gateway says of its mappings (--mirror), and what becomes of it here
+/* mirror.h - applies what another gateway reports of its mappings (--mirror)
  *
- * Two mappings exclude each other if they have the host or the address in common. Of such, the one stays that has the lower
- * IPv4 address, or if that is the same the lower IPv6 address. That needs no clock and no word from anybody: whoever sees
- * both comes to the same, in whatever order they arrive.
+ * Two mappings are in conflict if they have the host or the address in common. The one with the lower IPv4 address stays, or, if
+ * the IPv4 address is the same, the one with the lower IPv6 address. This needs no clock and no negotiation: every gateway that
+ * sees both comes to the same result, in whatever order they arrive.
  *
- * But only what is certain counts so. A mapping is hearsay (NAT64_HEARSAY) if another gateway has told of it, and the host
- * has not been seen here since; and it is over if its host has been silent for so long that it may lose it. What is
- * certain takes the place of hearsay and of what is over, and is itself not affected by either: a gateway knows of its own
- * hosts better than those who heard of them, and later. So hearsay only fills in what is free, as after a restart.
+ * This rule is for mappings that are certain. A mapping is hearsay (NAT64_HEARSAY) if another gateway has reported it and the
+ * host has not been seen here since. A mapping is over if its host has been silent for so long that it may lose it. A certain
+ * mapping replaces hearsay and mappings that are over, and neither of these ever replaces a certain one: a gateway knows more of
+ * its own hosts, and more recently, than gateways that have only heard of them. So hearsay only fills free places, as after a
+ * restart.
  *
- * A chain of them, a < b < c, where b excludes both others: who has b and hears of c before a, refuses c, for nothing. But then
- * b goes, and that is told; and the gateway of c, which hears that something has gone which c excludes, tells of c once more
- * (NAT64_EVENT_KEPT). As that is so only when something has gone for something lower, it comes to an end.
+ * A chain of conflicts is a < b < c, where b is in conflict with both others. A gateway that has b, and hears of c before a,
+ * rejects c; then a removes b, and c was rejected for nothing. But the removal of b is reported. The gateway that has c hears that a
+ * mapping in conflict with c is gone, and reports c once more (NAT64_EVENT_KEPT). This ends, since it happens only after a mapping
+ * was removed in favour of a lower one.
  *
  * The host that loses a live mapping may be in the midst of a packet, which would write its time into the entry. So that is
- * done in two runs, between which userspace waits until all programs that had begun have ended: the first deletes the host
- * from by_v6, and whoever does not find it there does not write; the second makes the entry free.
+ * done in two runs, between which userspace waits until all programs that had begun have ended: the first run deletes the host
+ * from by_v6, so that no later packet finds it and writes; the second one makes the entry free.
  */
 #ifndef NAT64_MIRROR_H
 #define NAT64_MIRROR_H

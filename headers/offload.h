@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* offload.h - what the kernel has put off: segments, and checksums
+/* offload.h - work that the kernel has put off: segmentation (GSO), and checksums (CHECKSUM_PARTIAL)
  *
- * Of a plain TCP or UDP packet both are those of its own transport header, and the kernel's helpers mind them. Inside a
- * tunnel they are those of an inner packet:
+ * In a plain TCP or UDP packet both are about its own transport header, and the kernel's helpers take care of them. In a tunnel
+ * they are about an inner packet:
  *
  *	| IP | UDP | VXLAN | Ethernet | IP | TCP | payload of many segments
  *	       |                             +- csum_start: the checksum that is yet to be finished

@@ -6,17 +6,18 @@
  *	members:   index of a mapping -> {record, neighbours}   (array; for each record a circular list)
  *	counting:  the lock of all that is in the arrays, and the records that are to be had
  *
- * Each dynamic mapping, live or not, is a member of its prefix. Whoever changes the owner of an entry of `mappings`, and so
- * has it to itself (NAT64_TAKEN), changes what it is a member of before anybody sees the new owner. A packet counts the mapping
- * that it is about to make before it looks for an address: so no two CPUs find the same room.
+ * Each dynamic mapping, live or expired, is a member of its prefix. Whoever changes the owner of an entry of `mappings`, and so
+ * has it exclusively (NAT64_TAKEN), changes its membership before anybody sees the new owner. A packet counts the mapping
+ * that it is about to make before it looks for an address: so two CPUs cannot both take the last place of a prefix.
  *
- * A record is that of the prefix .v6, until another prefix is given it, which can be when it counts nothing. As with
- * `mappings` and by_v6: whoever takes a record from an old prefix, and nobody else, deletes the old one's entry of by_prefix,
- * before adding the new one. What by_prefix says is so if under the lock the record is the prefix's. Records that count
- * nothing, and no others, are on a stack. There is no way from the middle of it: so the prefix itself, when it is to count
- * again, takes its record's name away, and takes the record on top as any other prefix does.
+ * A record belongs to the prefix .v6 until another prefix takes it, which it can when the record counts no mappings. As with
+ * `mappings` and by_v6: whoever takes a record from an old prefix, and nobody else, deletes the old prefix's entry of by_prefix,
+ * before adding the new one. An entry of by_prefix is valid if, under the lock, the record still has that prefix. Exactly the
+ * records that count no mappings are on a stack. A record cannot be taken out of the middle of the stack. So when a prefix has
+ * a mapping again whose record is on the stack, it gives up its old record (which loses its name) and takes the one on top, as
+ * any other prefix does.
  *
- * Numbers of records are from 1 on, 0 is none; so is .hand, an index and 1.
+ * Numbers of records start at 1, 0 is none. Likewise .hand is an index plus 1.
  */
 #ifndef NAT64_PREFIX_H
 #define NAT64_PREFIX_H

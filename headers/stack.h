@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* stack.h - what is for us, and the ways back into the stack of this machine
+/* stack.h - which packets are ours to translate, and how packets go back into the stack of this machine
  *
- * A packet that arrives again at our interface leaves behind what hung on it: conntrack entry, bridge, IPsec state, route.
- * On a layer-3 interface it also loses a link-layer header that it came with. */
+ * A packet that arrives again at our interface loses its conntrack entry, bridge, IPsec state and route. On a layer-3 interface
+ * it also loses the link-layer header that it came with. */
 #ifndef NAT64_STACK_H
 #define NAT64_STACK_H
 

@@ -9,11 +9,11 @@
  *	static6, static4: explicit mappings of prefixes, and of addresses outside the pool (longest prefix match)
  *	static_hops: IPv4 address -> next hop of the host that has it by static4 (array, a few bits of the address)
  *
- * What this gateway does not give out (--give-out) is in neither list: so nobody gets it, nor loses it, but by another gateway
- * that does (mirror.h).
+ * Addresses that this gateway does not give out (--give-out) are in neither list: only another gateway gives them to a host, or
+ * takes them from one (mirror.h).
  *
- * A new host gets the first address of those that are free; or else the first of those in use, that of the host which has
- * been silent for the longest, if its time is up. If not, no other's is, and the pool is full.
+ * A new host gets the first free address; if there is none, the first of those in use, which is that of the host that has been
+ * silent for the longest, if its time is up. If it is not, no other host's is, and the pool is full.
  *
  * An entry of `mappings` is free (tick 0), or its owner's. It is safe until it has been idle for hold(), which is the
  * time-out, or what --reuse-idle says; after that it still is its owner's, until another host needs the address. Whoever
@@ -22,28 +22,28 @@
  * The owner writes .tick of an entry that is safe without the lock, and never after another host has taken it: packets
  * take no entry before it has been idle for a second longer than hold(), by which time such a write is over; and an owner
  * whose entry was idle for hold() writes under the lock, and only if it still is the owner (revive()). It does not matter
- * whether hold() is the time-out, and so to people the mapping has expired, or less, as long as both sides go by hold().
- * They do but for the moment in which a reconfiguration makes it shorter, until the last port has the new programs, and the
- * last packet has left those from before. If a host that has been silent for long returns through these just while another
- * is given its address through the new ones, a packet that is on its way then may be that of the wrong one of the two; the
- * entry is the new one's in the end.
+ * whether hold() is the time-out (the mapping has expired then, as users see it) or less, as long as both sides use the same
+ * hold(). There is one exception: while a reconfiguration makes hold() shorter, until the last port has the new programs, and the
+ * last packet has left the old ones. If a host that has been silent for long returns through the old programs just while
+ * another one is given its address by the new ones, a packet on its way at that moment may be taken for one of the wrong host;
+ * in the end the entry is the new host's.
  *
- * Readers of the owner take no lock. Processors (arm64) may show them what is written in another order, and may read in
- * another one than a program does; BPF has no barriers. But all keep the order of what one CPU writes before it releases a
- * lock and after it takes that again, and that of two reads if the address of the second one comes from the first (see
- * after()). So a change of the owner is four writes in this order:
+ * Readers of the owner take no lock. Processors may reorder writes and reads (arm64), and BPF has no barriers. But all
+ * processors keep two orders: that of writes of one CPU before it releases a lock and after it takes it again, and that of two
+ * reads if the address of the second depends on the result of the first (see after()). So a change of the owner is four
+ * writes in this order:
  *
  *	.tick = NAT64_TAKEN	.created	.v6	.tick, of the new owner
  *
- * and who reads .created, .tick, .v6, and .created again, has the owner if both .created are the same and .tick is not
- * NAT64_TAKEN. For if any word of .v6 is of a change, so is the second .created, or of a later one; then so is the first, and
- * .tick, which comes after it, is NAT64_TAKEN or of the new owner, and then so is all of .v6. No two changes of an entry have
- * the same .created: it is the time in nanoseconds, also where there is no new owner, or comes from userspace, which waits
- * for all readers between two changes (state_wait()).
+ * A reader that reads .created, .tick, .v6, and .created again, has the owner if both .created are equal and .tick is not
+ * NAT64_TAKEN. Proof: if any word of .v6 is from a change, the second .created is from that change or a later one. Then so is the
+ * first, as both are equal; so .tick, which is read after it, is NAT64_TAKEN or the new owner's, and in the latter case all of
+ * .v6 is the new owner's. No two changes of an entry have the same .created: it is the time in nanoseconds, also if there is no
+ * new owner, or it comes from userspace, which waits for all readers between two changes (state_wait()).
  *
- * A packet whose mapping is in order, with nothing to be written, finds it by a guess, which takes less time than a look
- * into by_v6: the entry itself tells whose it is. Whoever writes has found the entry by by_v6: what userspace deletes there
- * is written no more.
+ * A packet whose mapping needs no write finds it by a guess, which takes less time than a look-up in by_v6; the entry itself says
+ * whose it is. Whoever writes to an entry has found it by by_v6: so entries that userspace deletes there are not written any
+ * more.
  */
 #ifndef NAT64_STATE_H
 #define NAT64_STATE_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* trace.h - tells a listener of single packets: as they came, what became of them, as they left
+/* trace.h - reports single packets to listeners: as they came, what became of them, as they left
  *
- * The beginning of a packet is kept when it comes. When it leaves, listeners whose filters match are told. Filters are
- * compared with its addresses on both sides of the translation, also those that a dropped packet would have got. */
+ * The beginning of a packet is copied when it arrives. When it leaves, it is reported to the listeners whose filters match. Filters
+ * are compared with its addresses on both sides of the translation, also with those that a dropped packet would have got. */
 #ifndef NAT64_TRACE_H
 #define NAT64_TRACE_H
 

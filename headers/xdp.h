@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* xdp.h - --xdp: from interface to interface before the kernel makes a packet of the frame
+/* xdp.h - --xdp: from interface to interface in the driver, before the kernel allocates an skb
  *
  *	nat64_xdp_6to4, interfaces of IPv6 hosts       translate_xdp64 -> where the IPv4 route leads
  *	nat64_xdp_4to6, interfaces that IPv4 comes by  translate_xdp46 -> the IPv6 host's interface
  *
- * Only the plainest packets go this way: TCP and UDP, whole, in one buffer, with nothing between the IP header and theirs, of a
- * host whose mapping is there and nothing to be written of, to a next hop that is known, and out by an interface that takes
- * frames from XDP. Everything else passes, as it came, to the programs at tc (and so do these if somebody may be tracing them): it is
- * they that make mappings, find next hops, answer, fragment, and drop, but for what would be dropped without a word.
+ * Only the plainest packets go this way: TCP and UDP, no fragments, in one buffer, with nothing between the IP header and theirs; of a
+ * host whose mapping needs no write; to a next hop that is resolved; out of an interface that takes frames from XDP. All other
+ * packets pass unchanged to the programs at tc, and so do these if somebody may be tracing them. The programs at tc make mappings,
+ * find next hops, send ICMP errors, fragment, and drop; only drops that nobody is told of are made here.
  */
 #ifndef NAT64_XDP_H
 #define NAT64_XDP_H

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* check.c - may we, and would it work: capabilities, conflicts with addresses and routes */
+/* check.c - checks before loading: capabilities, conflicts with addresses and routes */
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/if_addr.h>

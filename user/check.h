@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* check.h - may we, and would it work: capabilities, conflicts with addresses and routes */
+/* check.h - checks before loading: capabilities, conflicts with addresses and routes */
 #ifndef NAT64_CHECK_H
 #define NAT64_CHECK_H
 

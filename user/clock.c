@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* clock.c - the clock of the mappings, and what it is by the wall clock */
+/* clock.c - the clock of the mappings, and its conversion to wall-clock time */
 #include <stdio.h>
 #include <time.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* clock.h - the clock of the mappings, and what it is by the wall clock */
+/* clock.h - the clock of the mappings, and its conversion to wall-clock time */
 #ifndef NAT64_CLOCK_H
 #define NAT64_CLOCK_H
 

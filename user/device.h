@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* device.h - a translator's own device (--device)
  *
- * It carries the routes to the IPv4 prefix and to the NAT64 prefix. What is routed to it, from wherever, meets the program at
- * its egress hook, arrives there again, meets the one at the ingress hook, and goes on through the stack as the other
- * family. The device is a `dummy`, or where the kernel has none an `ifb`, which like a dummy needs neither neighbours nor
- * anything behind it. It is known for nat64's by its alias. */
+ * The IPv4 prefix and the NAT64 prefix are routed to it. A packet that is routed to it, from wherever, runs through the program at
+ * its egress hook, which makes it arrive at the same device; the program at its ingress hook translates it, and it goes on through
+ * the stack as the other family. The device is a `dummy`, or an `ifb` if the kernel has no dummy; both need neither neighbours nor
+ * a lower device. nat64 recognizes its own device by the alias. */
 #ifndef NAT64_DEVICE_H
 #define NAT64_DEVICE_H
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* fast.c - the program for --fast, on the ingress hooks of the interfaces that IPv4 comes in by
  *
- * Where they are is written down nowhere: all interfaces are looked at. Those of a translator whose interface is gone are
- * taken away by the next nat64 that sees them. */
+ * There is no record of where they are: nat64 looks at all interfaces. Programs of a translator whose interface is gone are
+ * removed by the next nat64 that sees them. */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/rtnetlink.h>

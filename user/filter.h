@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* filter.h - which packets --trace is about: an expression as tcpdump has it, pcap-filter(7)
  *
- * Packets have their addresses in both families, as they came and as they left, or would have: a primitive matches if it
- * does in either. */
+ * A packet has addresses of both families: as it came, and as it left or would have left. A primitive matches if it matches
+ * either of them. */
 #ifndef NAT64_FILTER_H
 #define NAT64_FILTER_H
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* flows.h - which translated packets are not answered: the only sign, on this side, of a firewall behind the translator that
- * drops them, or of answers that are routed elsewhere */
+/* flows.h - which translated packets are not answered: the only sign, seen from the translator, that a firewall after it drops
+ * packets, or that answers are routed elsewhere */
 #ifndef NAT64_FLOWS_H
 #define NAT64_FLOWS_H
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* health.c - what keeps a translator from working, and is not for its programs to see */
+/* health.c - what keeps a translator from working: faults in its surroundings, which its programs cannot see */
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* health.h - what keeps a translator from working, and is not for its programs to see */
+/* health.h - what keeps a translator from working: faults in its surroundings, which its programs cannot see */
 #ifndef NAT64_HEALTH_H
 #define NAT64_HEALTH_H
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* hop.h - the next hop that the routes to the translator go via, on Ethernet
  *
- * A device of our own (device.h) needs nothing but its address: the neighbour entry that the kernel makes need not be
- * resolved. Without a next hop it would make one for each address that packets go to, and soon have too many.
+ * The routes go via an IPv4 address that nobody has, so that the kernel does not try to resolve the hosts of the IPv4 prefix,
+ * for which nobody would answer. It is one of 192.0.0.0/24 that IANA has not assigned (RFC 6890), a different one for each
+ * translator of a network namespace.
  *
- * The routes go via an IPv4 address that nobody has, so that the kernel need not resolve the hosts of the IPv4 prefix, which
- * nobody would answer for. It is one of 192.0.0.0/24 that IANA has assigned to nothing (RFC 6890), a different one for
- * each translator of a network namespace.
- *
- * The local table calls it a broadcast address of the interface. So whenever the kernel needs a neighbour entry for it, it
- * makes one by itself, which need not be resolved: also after the interface has got another MAC address, when the kernel
- * drops all its entries, permanent ones too. No frame to that MAC address ever leaves: the egress program gives each
+ * A route in the local table makes it a broadcast address of the interface. So whenever the kernel needs a neighbour entry for
+ * it, it makes one by itself that need not be resolved: also after the interface has got another MAC address, when the kernel
+ * drops all its entries, even permanent ones. No frame to that MAC address ever leaves: the egress program gives each
  * packet its real next hop.
  *
- * But the kernel takes no broadcast address for a next hop. So that broadcast route comes last, and goes while a route is
- * replaced; and before the first route there is a permanent neighbour entry of a made-up MAC address. An IPv6 next hop
- * would need none of this; but netfilter's flow tables ask for the destination then, by ARP and in vain.
+ * But the kernel refuses a broadcast address as the next hop of a new route. So the broadcast route is added last, and is removed
+ * while a route is replaced; and before the first route there is a permanent neighbour entry with a made-up MAC address. An IPv6
+ * next hop would need none of this, but then netfilter's flow tables would send ARP requests for the destination, in vain.
+ *
+ * On a device of our own (device.h) the next hop needs only its address: the neighbour entry that the kernel makes need not be
+ * resolved there. Without a next hop the kernel would make an entry for each destination address, and soon have too many.
  *
  * Routes and entries are found again by interface and protocol number (NAT64_RT_PROTOCOL). */
 #ifndef NAT64_HOP_H

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* mirror.c - keeps the mappings of a translator the same as those of another gateway
  *
- * Changes are gathered as long as there is something to be read, and made together. In such a batch no two are about the same
- * host or address: so their order does not matter, and what has to wait for programs that are running waits but once for all
- * of them. What becomes of a change where others are in its way, the program decides: see headers/mirror.h. */
+ * Changes are collected as long as there is input, and made in one batch. No two changes of a batch are about the same host or
+ * address: so their order does not matter, and the wait for running programs is needed only once per batch. The BPF program
+ * decides about conflicts with other mappings: see headers/mirror.h. */
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>

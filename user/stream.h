@@ -2,10 +2,10 @@
 /* stream.h - the mappings of a translator as a stream of lines: --monitor --json --snapshot
  *
  * A line is a JSON object with .seq, which counts the lines from 1 on, and .event. The first one says of which translator it
- * is. Then come all dynamic mappings, and each change. The two overlap, and nothing is missed between them: what is printed of
- * an address is read from the table then, after the event or in the course of the walk, whichever comes; and whatever changes
- * after that is another event. So the last line about an address is right, in whatever order events were told. When events are
- * lost, all mappings come again. */
+ * is. Then come all dynamic mappings, and each change. The two overlap, and nothing is missed between them: a line about an
+ * address is always read from the table when it is printed, whether an event or the walk of the table caused it; and any later
+ * change is another event. So the last line about an address is right, in whatever order events arrive. When events are
+ * lost, all mappings are printed again. */
 #ifndef NAT64_STREAM_H
 #define NAT64_STREAM_H
 

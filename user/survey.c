@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* survey.c - whether this machine can run nat64, and what it would get and miss: --check
+/* survey.c - whether this machine can run nat64, and which features it lacks: --check
  *
- * What keeps a translator from being loaded, or from working, is known to those who load it and look at it; here it is
- * put into a list. */
+ * The checks themselves are those of loading and of --status; here their results are put into a list. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* survey.h - whether this machine can run nat64, and what it would get and miss: --check */
+/* survey.h - whether this machine can run nat64, and which features it lacks: --check */
 #ifndef NAT64_SURVEY_H
 #define NAT64_SURVEY_H
 

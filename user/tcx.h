@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* tcx.h - programs attached to an interface by tcx, which needs no qdisc (Linux 6.6)
  *
- * Each hook has a row of programs. They run before the filters of a clsact qdisc, and one that returns anything but
- * TC_ACT_UNSPEC ends it all. Ours are attached without a link: they stay when this process ends. */
+ * Each hook has a list of programs. They run in order, before the filters of a clsact qdisc, until one returns anything but
+ * TC_ACT_UNSPEC. Ours are attached without a BPF link: they stay when this process ends. */
 #ifndef NAT64_TCX_H
 #define NAT64_TCX_H
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* tell.c - tells who listens of mappings that a command has changed */
+/* tell.c - reports mappings that a command has changed to listeners */
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* tell.h - tells who listens (--monitor) of mappings that a command has changed
+/* tell.h - reports mappings that a command has changed to listeners (--monitor)
  *
- * Only a BPF program can write to the ring buffer: so one is run that does nothing else. */
+ * Only a BPF program can write to the ring buffer: so this runs one that does nothing else. */
 #ifndef NAT64_TELL_H
 #define NAT64_TELL_H
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-/* view.c - what the beginning of a packet says */
+/* view.c - parses the beginning of a packet that --trace has copied */
 #include <arpa/inet.h>
 #include <string.h>
 

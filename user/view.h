@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* view.h - what the beginning of a packet says */
+/* view.h - parses the beginning of a packet that --trace has copied */
 #ifndef NAT64_VIEW_H
 #define NAT64_VIEW_H
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* xdp.c - the programs for --xdp, on the interfaces of a translator and on those that IPv4 comes in by
  *
- * As with --fast, where they are is written down nowhere: all interfaces are looked at, and those of a translator that is gone
- * are taken away by the next nat64 that sees them. */
+ * As with --fast, there is no record of where they are: nat64 looks at all interfaces. Programs of a translator that is gone are
+ * removed by the next nat64 that sees them. */
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/if_link.h>
