@@ -410,6 +410,35 @@ def inject(gw, syscall, n, argv, error):
     return f'{syscall} number {n}: exit {done.returncode}: {done.stderr}', done.returncode, done.stderr
 
 
+def every_step(gw, load, tmp_path, is_there, some=lambda steps, loaded: steps):
+    """Of a load that attaches programs elsewhere, too, and of a reconfiguration, from where the programs have been loaded on: each
+    run brings all of it, or leaves everything as it was, or says that it has brought it but for something. Returns how many failed."""
+    clean = gw.snapshot()
+    failed = 0
+    for loaded in False, True:
+        if loaded:
+            gw.run(NAT64, *load)
+        steps = some(trace(gw, load, tmp_path, late=True), loaded)
+        if not loaded:
+            gw.run(NAT64, '-u', '-i', 'eth0')
+        for syscall, n in steps:
+            before = gw.snapshot()
+            what, rc, stderr = inject(gw, syscall, n, load, 'ENOMEM')
+            if rc == 0:
+                assert is_there(), what
+                if not loaded:
+                    gw.run(NAT64, '-u', '-i', 'eth0')
+                    assert gw.snapshot() == clean, what
+            elif 'the new options are in force' in stderr:      # after the programs have changed there is no way back
+                assert rc == 1 and loaded and is_there(), what
+                gw.run(NAT64, *load)
+            else:
+                failed += 1
+                assert rc == 1 and re.fullmatch(r'nat64: [^\n]+\n', stderr), what
+                assert gw.snapshot() == before, what
+    return failed
+
+
 def test_every_step_of_load_may_fail(kind, net, tmp_path):
     """The run fails in one line and leaves the machine as it was, or does without that call and loads."""
     h6, gw, _ = net

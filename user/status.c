@@ -23,6 +23,12 @@
 
 static const char *const WAY_TITLES[NAT64_WAYS] = { [NAT64_6TO4] = "IPv6 to IPv4", [NAT64_4TO6] = "IPv4 to IPv6" };
 
+/* Names, in the order of their indices */
+struct interfaces {
+	char (*name)[IF_NAMESIZE];
+	size_t n;
+};
+
 /* One translator, when it was looked at */
 struct status {
 	char interface[IF_NAMESIZE];
@@ -34,10 +40,8 @@ struct status {
 	enum tc_kind attached;
 	time_t since;
 	struct ports ports;
-	char (*fast)[IF_NAMESIZE]; /* interfaces with the program for --fast */
-	size_t n_fast;
-	char (*xdp)[IF_NAMESIZE]; /* those with programs for --xdp */
-	size_t n_xdp;
+	struct interfaces fast; /* those with the program for --fast */
+	struct interfaces xdp;	/* the same of --xdp */
 	struct prefix6 *allowed;
 	size_t n_allowed;
 	struct statics statics;
@@ -47,8 +51,8 @@ struct status {
 
 static void status_free(struct status *s)
 {
-	free(s->fast);
-	free(s->xdp);
+	free(s->fast.name);
+	free(s->xdp.name);
 	free(s->allowed);
 	statics_free(&s->statics);
 }
@@ -113,6 +117,17 @@ static int count_mapping(__u32 index, const struct nat64_mapping *m, void *data)
 	return 0;
 }
 
+static int add_interface(struct interfaces *in, const struct link *link)
+{
+	char(*more)[IF_NAMESIZE] = array_room(in->name, in->n, sizeof(*more));
+
+	if (!more)
+		return msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	in->name = more;
+	memcpy(more[in->n++], link->name, sizeof(*more));
+	return 0;
+}
+
 static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 {
 	const struct fast_program *p;
@@ -123,11 +138,8 @@ static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 
 	if (err)
 		msg_fail(err, "%s: %s", link->name, why.text);
-	s->fast = err ? NULL : calloc(fast.n + 1, sizeof(*s->fast));
-	if (!err && !s->fast)
-		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	while (!err && (p = fast_next(&fast, link->index, &i)))
-		memcpy(s->fast[s->n_fast++], p->place.link->name, sizeof(*s->fast));
+		err = add_interface(&s->fast, p->place.link);
 	fast_free(&fast);
 	return err;
 }
@@ -141,12 +153,8 @@ static int get_xdp(struct nl *nl, const struct link *link, struct status *s)
 
 	if (err)
 		msg_fail(err, "%s: %s", link->name, why.text);
-	s->xdp = err ? NULL : calloc(xdp.n + 1, sizeof(*s->xdp));
-	if (!err && !s->xdp)
-		err = msg_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	for (size_t i = 0; !err && i < xdp.n; i++)
-		if (xdp.list[i].of_members)
-			memcpy(s->xdp[s->n_xdp++], xdp.list[i].link->name, sizeof(*s->xdp));
+		err = xdp.list[i].of_members ? add_interface(&s->xdp, xdp.list[i].link) : 0;
 	xdp_free(&xdp);
 	return err;
 }
@@ -290,13 +298,13 @@ static void print_ports(struct out *o, const struct status *s)
 }
 
 /* A list of interfaces; as text, behind the name of what is there. */
-static void print_interfaces(struct out *o, const char *key, char (*names)[IF_NAMESIZE], size_t n)
+static void print_interfaces(struct out *o, const char *key, const struct interfaces *in)
 {
-	out_text(o, "%s", n ? "" : "on no interface");
+	out_text(o, "%s", in->n ? "" : "on no interface");
 	out_array(o, key);
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < in->n; i++) {
 		out_text(o, "%s", i ? ", " : "");
-		out_string(o, NULL, "%s", names[i]);
+		out_string(o, NULL, "%s", in->name[i]);
 	}
 	out_close(o);
 }
@@ -308,7 +316,7 @@ static void print_fast(struct out *o, const struct status *s)
 		return;
 	}
 	out_text(o, "  fast              ");
-	print_interfaces(o, "fast", s->fast, s->n_fast);
+	print_interfaces(o, "fast", &s->fast);
 	out_text(o, "\n");
 }
 
@@ -320,7 +328,7 @@ static void print_xdp(struct out *o, const struct status *s)
 	}
 	out_object(o, "xdp");
 	out_text(o, "  xdp               ");
-	print_interfaces(o, "interfaces", s->xdp, s->n_xdp);
+	print_interfaces(o, "interfaces", &s->xdp);
 	out_string(o, "mode", " (%s)\n", s->cfg.xdp < NAT64_XDP_MODES ? XDP_NAMES[s->cfg.xdp] : "?");
 	out_close(o);
 }
