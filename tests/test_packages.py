@@ -194,7 +194,7 @@ for unit in active:
                 break
         with open(template) as f:
             text = f.read().replace('\\\\\\n', '').replace('$$', '$')
-        verb = {'stop': 'Stop', 'try-reload-or-restart': 'Reload', 'restart': 'Start'}[what]
+        verb = {'stop': 'StopPost', 'try-reload-or-restart': 'Reload', 'restart': 'Start'}[what]
         for line in re.findall('^Exec' + verb + '=-?(.*)', text, re.M):
             instance = unit.split('@')[1].rsplit('.', 1)[0]
             subprocess.run(shlex.split(re.sub('%[iI]', instance, line)), check=True)

@@ -674,7 +674,7 @@ def test_unit_does_what_it_says(net, tmp_path, name):
     via = ['setpriv', '--bounding-set=-all,' + ','.join('+' + c[4:].lower() for c in caps)]
     conf = tmp_path / 'eth0.conf'
 
-    def do(what):
+    def do(what, **environ):
         lines = re.findall(rf'^{what}=-?(.*)$', text.replace('\\\n', ' '), re.M)
         assert lines
         for line in lines:
@@ -682,7 +682,7 @@ def test_unit_does_what_it_says(net, tmp_path, name):
             for old, new in ('%I', 'eth0'), ('%i', 'eth0'), ('$$', '$'), ('/etc/nat64', str(tmp_path)), ('/var/lib/nat64', str(tmp_path)), \
                     ('/usr/local/sbin/nat64', NAT64), ('/sys/class/net', '/proc/sys/net/ipv6/conf'):
                 line = line.replace(old, new)
-            gw.run(*via, *shlex.split(line))
+            gw.run(*via, *shlex.split(line), env=os.environ | environ)
     conf.write_text(f'{names}v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\n')
     do('ExecStart')
     pings(h6)
@@ -690,8 +690,10 @@ def test_unit_does_what_it_says(net, tmp_path, name):
     conf.write_text(f'{names}v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\ntimeout 99\n')
     do('ExecReload')
     assert status(gw)[0]['timeout'] == 99 and table(gw) == before
-    do('ExecStop')
+    do('ExecStopPost', EXIT_CODE='exited', EXIT_STATUS='1')      # of a start that failed
+    assert table(gw) == before and not (tmp_path / 'eth0.json').exists()
+    do('ExecStopPost', EXIT_CODE='exited', EXIT_STATUS='0')
     assert status(gw) == [] and (tmp_path / 'eth0.json').exists()
     do('ExecStart')
     assert table(gw) == before != {}
-    do('ExecStop')
+    do('ExecStopPost', EXIT_CODE='killed', EXIT_STATUS='KILL')
