@@ -1,74 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """nat64@.service under systemd and udev, as make install leaves them: names with a dash, interfaces that come and go, and
-the hooks by which it comes back when an interface was down.
+the hooks by which it comes back when an interface was down. That takes a machine for systemd: tests/booted.py."""
 
-A systemd is process 1 of a PID namespace here, but the machine's interfaces are its own to see: so only in a virtual
-machine."""
-
-import glob
 import os
 import shutil
-import subprocess
 import time
 
 import pytest
 
+from booted import booted, run, state, told, works, write
 from lab import patience, wait_for
 from test_devices import not_here
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 CONF = 'v4-prefix 10.0.{n}.0/24\nallowed-src fc00::/8\nicmp-src 192.0.0.{n}\n'
-TARGET = '[Unit]\nWants=systemd-udevd.service\nAfter=systemd-udevd.service\nAllowIsolate=yes\n'
-
-
-INSIDE = []         # what brings a command to where systemd is
-
-
-def run(*argv, check=True, **kw):
-    done = subprocess.run([*INSIDE, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **kw)
-    assert not check or done.returncode == 0, f'{argv}: {done}'
-    return done
-
-
-def write(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'w', encoding='utf-8') as f:
-        f.write(text)
-
-
-def cpus():
-    """Those that can be switched off."""
-    return glob.glob('/sys/devices/system/cpu/cpu[1-9]*/online')
 
 
 @pytest.fixture(scope='module')
 def systemd():
-    if not os.path.isdir('/run/vmrun'):
-        pytest.skip('NO machine of its own for systemd: see make test-kernels')
-    if not shutil.which('udevadm'):
-        not_here('udev')
-    run('make', '-C', ROOT, '-s', 'install', '-o', 'nat64')       # which is there; a compiler would take its time
-    write('/etc/systemd/system/test.target', TARGET)
-    write('/etc/systemd/system.conf.d/test.conf', '[Manager]\nDefaultDeviceTimeoutSec=20s\n')
-    for sysctl in 'ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding':
-        write(f'/proc/sys/net/{sysctl}', '1')
-    # While systemd starts, the kernel patches itself in many places, which an emulated machine of several CPUs may not survive.
-    for cpu in cpus():
-        write(cpu, '0')
-    process = subprocess.Popen(['unshare', '--pid', '--fork', '--kill-child', '--mount-proc', '--mount', '--',
-                                '/usr/lib/systemd/systemd', '--system', '--unit=test.target', '--log-target=kmsg'],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = wait_for(lambda: run('pgrep', '-P', str(process.pid), check=False).stdout.strip(), 'process 1')
-    INSIDE[:] = ['nsenter', '-t', first, '-p', '-m']
-    wait_for(lambda: run('systemctl', 'is-system-running', check=False).stdout.strip() in ('running', 'degraded'),
-             'systemd', 30)
-    yield
-    INSIDE.clear()
-    process.kill()
-    process.wait()
-    for cpu in cpus():
-        write(cpu, '1')
-    run('rm', '-rf', '/etc/nat64', '/var/lib/nat64')
+    with booted():
+        if not shutil.which('udevadm'):
+            not_here('udev')
+        run('make', '-C', ROOT, '-s', 'install', '-o', 'nat64')       # which is there; a compiler would take its time
+        run('systemctl', 'daemon-reload')
+        for sysctl in 'ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding':
+            write(f'/proc/sys/net/{sysctl}', '1')
+        yield
+        run('make', '-C', ROOT, '-s', 'uninstall')
+        run('rm', '-rf', '/etc/nat64', '/var/lib/nat64')
 
 
 def interface(name):
@@ -80,18 +39,6 @@ def interface(name):
 
 def routes(n):
     return run('ip', 'route', 'show', f'10.0.{n}.0/24').stdout
-
-
-def works(name):
-    return run('nat64', '-i', name, '--status', check=False).returncode == 0
-
-
-def state(unit):
-    return run('systemctl', 'is-active', unit, check=False).stdout.strip()
-
-
-def log():
-    return '\n'.join(run('dmesg', check=False).stdout.splitlines()[-25:])
 
 
 # Interface, unit, and a hook with its arguments, by which it comes back
@@ -108,10 +55,10 @@ def unit(request, systemd):
     write(f'/etc/nat64/{name}.conf', CONF.format(n=n))
     interface(name)
     done = run('systemctl', 'enable', '--now', unit, check=False)
-    assert done.returncode == 0 and state(unit) == 'active', f'{done}\n{log()}'
+    assert done.returncode == 0 and state(unit) == 'active', f'{done}\n{told()}'
     yield name, unit, n, hook
-    assert run('systemctl', 'disable', '--now', unit, check=False).returncode == 0, log()
-    assert state(unit) == 'inactive' and routes(n) == '', log()
+    assert run('systemctl', 'disable', '--now', unit, check=False).returncode == 0, told()
+    assert state(unit) == 'inactive' and routes(n) == '', told()
     assert os.path.exists(f'/var/lib/nat64/{name}.json')
     run('ip', 'link', 'del', name)
 
@@ -145,22 +92,64 @@ def test_file_of_several_interfaces(systemd):
     interface('lan-a')
     unit = 'nat64-config@home'
     run('systemctl', 'enable', '--now', unit)
-    assert works('lan-a') and 'dev nat64' in routes(99), log()
+    assert works('lan-a') and 'dev nat64' in routes(99), told()
     ports = lambda: run('nat64', '--device', 'nat64', '--status', check=False).stdout
     for _ in range(2):
         interface('lan.b')
         run('/etc/NetworkManager/dispatcher.d/90-nat64', 'lan.b', 'up')
-        wait_for(lambda: 'lan-a, lan.b' in ports() and works('lan.b'), f'it to be reloaded: {log()}', 10)
+        wait_for(lambda: 'lan-a, lan.b' in ports() and works('lan.b'), told, 10)
         run('ip', 'link', 'del', 'lan.b')
         assert 'its port lan.b is gone' in ports()
     run('systemctl', 'reload', unit)
     assert works('lan-a')
     run('systemctl', 'disable', '--now', unit)
-    assert routes(99) == '' and not os.path.exists('/sys/class/net/nat64') and os.path.exists('/var/lib/nat64/home.json'), log()
+    assert routes(99) == '' and not os.path.exists('/sys/class/net/nat64') and os.path.exists('/var/lib/nat64/home.json'), told()
     run('systemctl', 'start', unit)
     assert works('lan-a')
     run('systemctl', 'stop', unit)
     run('ip', 'link', 'del', 'lan-a')
+
+
+def test_stop_while_it_reloads(unit):
+    """What has begun is let end, and then it is stopped as ever."""
+    name, unit, n, _ = unit
+    run('rm', '-f', f'/var/lib/nat64/{name}.json')
+    run('systemctl', '--no-block', 'reload', unit)
+    wait_for(lambda: state(unit) == 'reloading', told)
+    run('systemctl', 'stop', unit)
+    assert state(unit) == 'inactive' and routes(n) == '' and os.path.exists(f'/var/lib/nat64/{name}.json'), told()
+    run('systemctl', 'start', unit)
+    assert works(name)
+    write(f'/etc/nat64/{name}.conf', 'no-such-option 1\n')
+    run('sh', '-c', f"systemctl --no-block reload '{unit}'; systemctl stop '{unit}'")
+    assert state(unit) in ('inactive', 'failed') and routes(n) == '', told()
+    write(f'/etc/nat64/{name}.conf', CONF.format(n=n))
+    run('systemctl', 'start', unit)
+    assert works(name)
+
+
+def test_interface_that_goes_while_it_reloads(unit):
+    name, unit, _, _ = unit
+    run('systemctl', '--no-block', 'reload', unit)
+    wait_for(lambda: state(unit) == 'reloading', told)
+    run('ip', 'link', 'del', name)
+    wait_for(lambda: state(unit) in ('inactive', 'failed'), told, 10)
+    interface(name)
+    wait_for(lambda: works(name) and state(unit) == 'active', told, 20)
+
+
+def test_start_that_fails_unloads_nothing(unit):
+    """What somebody has loaded by hand."""
+    name, unit, n, _ = unit
+    run('systemctl', 'stop', unit)
+    run('nat64', '-i', name, '-4', '10.9.9.0/24', '-a', 'fc00::/8')
+    write(f'/etc/nat64/{name}.conf', 'no-such-option 1\n')
+    assert run('systemctl', 'start', unit, check=False).returncode and state(unit) == 'failed'
+    assert works(name) and '10.9.9.0/24' in run('ip', 'route', 'show', 'dev', name).stdout
+    run('nat64', '-i', name, '-u')
+    write(f'/etc/nat64/{name}.conf', CONF.format(n=n))
+    run('systemctl', 'start', unit)
+    assert works(name)
 
 
 def call(hook, name, *argv):
@@ -177,6 +166,23 @@ def test_interface_that_was_down(unit):
     call(hook, name)
     wait_for(lambda: works(name) and state(unit) == 'active', f'{unit} to be reloaded', 10)
     assert f'dev {name}' in routes(n)
+
+
+def test_interface_that_was_down_while_it_started(unit):
+    """The hook waits until it can be reloaded."""
+    name, unit, n, hook = unit
+    run('systemctl', 'stop', unit)
+    slow = f'/run/systemd/system/{unit}.service.d/slow.conf'
+    write(slow, '[Service]\nExecStartPost=/bin/sleep 2\n')
+    run('systemctl', 'daemon-reload')
+    run('systemctl', '--no-block', 'start', unit)
+    wait_for(lambda: run('systemctl', 'show', '-P', 'SubState', unit).stdout == 'start-post\n', told)
+    run('ip', 'link', 'set', name, 'down')
+    run('ip', 'link', 'set', name, 'up')
+    call(hook, name)
+    wait_for(lambda: works(name) and state(unit) == 'active', told, 10)
+    os.remove(slow)
+    run('systemctl', 'daemon-reload')
 
 
 def test_hook_is_for_active_units_alone(unit):
