@@ -16,6 +16,7 @@
 # sudo make dashboard  docs/dashboard.svg: dist/grafana.json drawn, with what Prometheus says of two translators; ten minutes
 # make test-kernels under other kernels, in virtual machines: the packets of RFC 7915 on each and a share of the other
 #                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
+# make test-boot    in a virtual machine that boots: systemd, three managers of networks, and the package from installation to purge
 # make test-machines on machines of other processors, in virtual machines: arm64, armhf, riscv64, s390x; MACHINES=s390x for one
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
@@ -264,6 +265,15 @@ test-kernels: all build/verifier
 	@tests/deps demo test recipes kernels
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
+BOOT_KERNEL ?= 6.12
+
+test-boot: all
+	@tests/deps demo test recipes kernels boot
+	@$(MAKE) --no-print-directory deb
+	$(Q)NAT64_TEST_PATIENCE=5 PYTHONDONTWRITEBYTECODE=1 tests/vmrun --smp 1 --mem 2G --timeout 3000 --init 'tests/image --boot' $(BOOT_KERNEL) -- \
+		/usr/bin/python3 -m pytest -v -rs --tb=short --durations=0 -p no:cacheprovider tests/test_boot.py tests/test_unit.py \
+		-k 'not without_systemd' $(ARGS)
+
 user_c	:= $(src) dist/static/mnl.c $(filter-out %.bpf.c,$(wildcard tests/*.c tests/bench/*.c))
 c_files	:= nat64.h nat64.bpf.c user/kernel.bpf.c user/run.bpf.c $(wildcard headers/*.h user/*.h tests/*.h tests/bench/*.h tests/bench/*.bpf.c) $(user_c)
 scripts	:= tests/deps tests/demo tests/image tests/kernels tests/machines tests/vmrun .ci/run build/completion.bash dist/nat64-up \
@@ -294,5 +304,5 @@ lint: build/completion.bash build/sparse/nat64.skel.h build/sparse/user/kernel.s
 	$(Q)mandoc -Tlint -Wwarning dist/nat64.8
 	@echo 'mandoc: ok'
 
-.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools dashboard test-kernels test-machines lint
+.PHONY: all needs install uninstall clean dist deb recipes rpm static debian/changelog deps demo test fuzz bench bench-tools dashboard test-kernels test-boot test-machines lint
 .DELETE_ON_ERROR:

@@ -1,90 +1,190 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """docs/boot.org: systemd-networkd, NetworkManager and ifupdown bring the interface up, down and up again, and the translator is there
-each time.
+each time. An upgrade of the package under traffic; and what autopkgtest runs.
 
-The real ones, from the image (tests/image): under a real systemd, with the interfaces of the machine, and so in a virtual machine only;
+The real ones, from the image (tests/image): under a real systemd, with the package installed, in a virtual machine (make test-boot);
 and in a namespace without systemd."""
 
+import contextlib
 import glob
+import json
 import os
+import re
+import signal
+import socket
 import subprocess
 
 import pytest
 
 import recipes
-from lab import NAT64, wait_for
-from recipes import IMAGE, PRELUDE, ROOT, Image, blocks
+from booted import booted, is_first, run, state, told, works, write
+from lab import NAT64, PYTHON, Lab, embed, patience, wait_for
+from recipes import PRELUDE, ROOT, WEB, Image, blocks
 
 DOC = 'docs/boot.org'
-TARGET = '[Unit]\nWants=systemd-udevd.service dbus.service\nAfter=systemd-udevd.service dbus.service\nAllowIsolate=yes\n'
-INSIDE = []         # what brings a command to where systemd is
+FIRST = 'v4-prefix 10.64.0.0/16\nallowed-src 2001:db8:1::/64\n'
+OFF = '[Unit]\nRequires=basic.target\nAfter=basic.target\nAllowIsolate=yes\n'
 
-
-def run(*argv, check=True, given=None):
-    done = subprocess.run([*INSIDE, *argv], input=given, capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, f'{argv}: {done}'
-    return done
+# A veth is not for NetworkManager, but lan0 is to be taken for a network card.
+CARD = 'SUBSYSTEM=="net", KERNEL=="lan0", ENV{NM_UNMANAGED}="0"\n'
 
 
 def type_in(lines):
     """The prelude's apt, but not its systemctl: there is a real one."""
-    return run('bash', '-e', '-c', PRELUDE.split('systemctl()')[0].replace('nat64()', 'unused()') + lines)
+    return run('bash', '-e', '-c', PRELUDE.split('nat64()')[0] + re.search(r'^apt\(\).*$', PRELUDE, re.M)[0] + '\n' + lines)
 
 
-def write(path, content):
-    run('sh', '-c', 'mkdir -p "${0%/*}" && cat >"$0"', path, given=content)
+class House:
+    """The home router, which is the machine, one host on its LAN, and a web server."""
 
+    def __init__(self, lab):
+        self.lan, self.wan = lab.hosts('lan', 'wan')
+        run('ip', 'link', 'add', 'wan0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', self.wan.ns)
+        run('ip', 'addr', 'add', '203.0.113.2/24', 'dev', 'wan0')
+        run('ip', 'link', 'set', 'wan0', 'up')
+        self.wan.ip('link', 'set', 'eth0', 'up')
+        self.wan.addr('eth0', '203.0.113.1/24')
+        self.wan.ip('addr', 'add', f'{WEB}/32', 'dev', 'lo')
+        self.wan.route('10.64.0.0/16', 'via', '203.0.113.2')
+        run('ip', 'route', 'add', f'{WEB}/32', 'via', '203.0.113.1')
 
-def cpus():
-    """Those that can be switched off."""
-    return glob.glob('/sys/devices/system/cpu/cpu[1-9]*/online')
+    def plug(self):
+        """lan0 appears."""
+        run('ip', 'link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', self.lan.ns)
+        self.lan.ip('link', 'set', 'eth0', 'up')
+        self.lan.ip('addr', 'add', '2001:db8:1::10/64', 'dev', 'eth0', 'nodad')
+        self.lan.route('default', 'via', '2001:db8:1::1')
 
+    @staticmethod
+    def unplug():
+        run('ip', 'link', 'del', 'lan0')
 
-def switch(value):
-    for cpu in cpus():
-        with open(cpu, 'w', encoding='ascii') as f:
-            f.write(value)
+    def ping(self):
+        return self.lan.run('ping', '-c', '1', '-W', '1', embed(WEB), check=False)
+
+    def translated(self):
+        """From the host to the web server, and back."""
+        wait_for(lambda: self.ping().returncode == 0, lambda: f'the translator\n{told("lan0")}', 30)
+        assert works('lan0') and '10.64.0.0/16' in run('ip', 'route', 'show', 'dev', 'lan0').stdout, told('lan0')
 
 
 @pytest.fixture(scope='module')
-def systemd():
-    if not os.path.isdir('/run/vmrun'):
-        pytest.skip('NO machine of its own for systemd: see make test-kernels')
-    for sysctl in 'ipv4/ip_forward', 'ipv6/conf/all/forwarding', 'ipv6/conf/default/forwarding':
-        with open(f'/proc/sys/net/{sysctl}', 'w', encoding='ascii') as f:
-            f.write('1')
-    switch('0')         # see test_unit.py
-    prepare = f'''
-        make -C {ROOT} -s install -o nat64
-        mkdir -p /etc/systemd/system.conf.d
-        printf '{TARGET}' >/etc/systemd/system/test.target
-        printf '[Manager]\\nDefaultDeviceTimeoutSec=20s\\n' >/etc/systemd/system.conf.d/test.conf
-        for u in NetworkManager networkd-dispatcher systemd-networkd systemd-networkd.socket networking NetworkManager-wait-online systemd-networkd-wait-online; do
-            rm -f /etc/systemd/system/*.wants/$u*
-        done
-        echo ready
-        exec /usr/lib/systemd/systemd --system --unit=test.target --log-target=kmsg >/dev/null 2>&1'''
-    process = subprocess.Popen([IMAGE, '--', 'sh', '-e', '-c', prepare],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == 'ready\n'
-    first = wait_for(lambda: run('pgrep', '-P', str(process.pid), check=False).stdout.strip(), 'process 1')
-    INSIDE[:] = ['nsenter', '-t', first, '-p', '-m', '--']
-    wait_for(lambda: run('systemctl', 'is-system-running', check=False).stdout.strip() in ('running', 'degraded'),
-             'systemd', 15)
-    yield
-    INSIDE.clear()
-    process.kill()
-    process.wait()
-    switch('1')
+def machine():
+    """With a systemd that has booted it, but not the package."""
+    with booted():
+        if not is_first():
+            pytest.skip('NO systemd as process 1: see make test-boot')
+        write('/etc/systemd/system/off.target', OFF)
+        write('/etc/udev/rules.d/90-lan0.rules', CARD)
+        run('udevadm', 'control', '--reload')
+        yield
 
 
-def works():
-    return run('nat64', '-i', 'lan0', '--status', check=False).returncode == 0
+@pytest.fixture
+def house(machine):
+    with Lab() as lab:
+        yield House(lab)
+        run('ip', 'link', 'del', 'lan0', check=False)
 
 
-def status():
-    return '\n'.join(run(*argv, check=False).stdout for argv in (
-        ('nat64', '-i', 'lan0', '--status'), ('systemctl', '--no-pager', 'status', 'nat64@lan0'), ('journalctl', '-n', '40', '--no-pager'), ('ip', 'addr'), ('ip', 'route')))
+@pytest.fixture(scope='module')
+def deb():
+    (path,) = glob.glob(f'{ROOT}/build/nat64_*.deb')
+    return path
+
+
+# The life of the package
+
+ECHO = """
+import socket
+s = socket.create_server(('', 7))
+c, _ = s.accept()
+while data := c.recv(4096):
+    c.sendall(data)
+"""
+
+
+def later_than(deb, tmp):
+    """The same of a later version."""
+    run('dpkg-deb', '-R', deb, tmp / 'tree')
+    control = tmp / 'tree/DEBIAN/control'
+    control.write_text(re.sub('^Version: .*', r'\g<0>+later', control.read_text(), flags=re.M))
+    run('dpkg-deb', '-Znone', '--root-owner-group', '-b', tmp / 'tree', tmp / 'later.deb')
+    return tmp / 'later.deb'
+
+
+def files():
+    """Those that are other than the image has them, but for what dpkg remembers, and directories of ours."""
+    upper = '/run/image/up'
+    return {os.path.join(top, name)[len(upper):] for top, dirs, names in os.walk(upper) for name in names + [d for d in dirs if 'nat64' in d]
+            if not re.match(f'{upper}/var/(lib/(dpkg|systemd)|log|cache)(/|$)', os.path.join(top, name))}
+
+
+def test_life_of_the_package(house, deb, tmp_path):
+    """Installation starts nothing; an upgrade under traffic loses no packet, no mapping and no connection; removal saves the mappings
+    and stops; after purge, nothing is there that was not there before."""
+    before = files()
+    network = lambda: {line for argv in (('ip', 'route'), ('ip', 'neigh', 'show', 'nud', 'permanent'), ('tc', 'qdisc'))
+                       for line in run(*argv).stdout.splitlines()}
+    house.plug()
+    run('ip', 'addr', 'add', '2001:db8:1::1/64', 'dev', 'lan0', 'nodad')
+    run('ip', 'link', 'set', 'lan0', 'up')
+    run('sysctl', '-q', '-w', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1')
+    clean = network()
+    run('dpkg', '-i', deb)
+    assert not run('systemctl', 'list-units', '--no-legend', 'nat64*').stdout, 'something was started'
+    write('/etc/nat64/lan0.conf', FIRST)
+    run('systemctl', 'enable', '--now', 'nat64@lan0')
+    house.translated()
+
+    house.wan.start(PYTHON, '-c', ECHO)
+    house.wan.listening(7)
+    with house.lan:
+        connection = socket.create_connection((embed(WEB), 7))
+    connection.settimeout(patience(20))
+
+    def talk(data):
+        connection.sendall(data)
+        assert connection.recv(4096) == data
+    mappings = lambda: [(m['v4'], m['v6']) for m in json.loads(run('nat64', '-i', 'lan0', '--mappings', '--json').stdout)['mappings']]
+    programs = lambda: {p['id'] for p in json.loads(run('bpftool', '-j', 'prog', 'show').stdout) if p.get('name', '').startswith('nat64_')}
+    talk(b'before')
+    had = mappings()
+    old = programs()
+    pings = [house.lan.start('ping', '-i', '0.02', embed(WEB)), house.wan.start('ping', '-i', '0.02', '-I', WEB, had[0][0])]
+    for p in pings:
+        p.stdout.readline()
+        assert 'bytes from' in p.stdout.readline()
+    run('dpkg', '-i', later_than(deb, tmp_path))
+    assert 'later' in run('dpkg-query', '-W', 'nat64').stdout
+    for p in pings:
+        os.killpg(p.pid, signal.SIGINT)
+        out = p.communicate(timeout=patience(20))[0]
+        assert ' 0% packet loss' in out, out[-300:]
+    talk(b'after')
+    connection.close()
+    assert mappings() == had and state('nat64@lan0') == 'active'
+    assert old and programs() and not old & programs(), 'programs of the later version'
+
+    run('dpkg', '-r', 'nat64')
+    assert state('nat64@lan0') == 'inactive' and network() == clean and not programs()
+    with open('/var/lib/nat64/lan0.json', encoding='ascii') as f:
+        assert [(m['v4'], m['v6']) for m in json.load(f)['mappings']] == had
+    run('env', 'IFACE=lan0', '/etc/network/if-up.d/nat64')
+    assert network() == clean
+    run('dpkg', '-P', 'nat64')
+    assert files() <= before, files() - before
+
+
+def test_as_autopkgtest_runs_it(machine, deb, tmp_path):
+    """debian/tests, of the archive of the sources, with the package."""
+    version = re.search('nat64_(.*)_', deb)[1]
+    run('tar', '-x', '-C', tmp_path, '-f', f'{ROOT}/build/nat64-{version}.tar.gz')
+    run('sh', '-c', 'rm -rf /var/lib/apt/lists/*')      # all that is needed is here, and apt is slow to read them
+    done = run('autopkgtest', '--no-built-binaries', deb, f'{tmp_path}/nat64-{version}/', '--', 'null', check=False, cwd='/')
+    run('dpkg', '-P', 'nat64')
+    assert done.returncode == 0 and re.search(r'^demo +PASS$', done.stdout, re.M), done.stdout + done.stderr
+    assert 'are what they were before' in done.stdout + done.stderr
 
 
 # Section, how the interface goes down and up, and what takes the manager away again
@@ -96,27 +196,56 @@ MANAGERS = {
     'ifupdown': ('ifdown lan0', 'ifup lan0', 'ifdown lan0; ifup lan0', 'ifdown lan0; rm /etc/network/interfaces.d/lan0')}
 
 
-@pytest.mark.parametrize('manager', MANAGERS)
-def test_interface_goes_and_comes(systemd, manager):
-    down, up, again, away = MANAGERS[manager]
-    run('ip', 'link', 'add', 'name', 'lan0', 'type', 'veth', 'peer', 'name', 'lan1')
-    run('ip', 'link', 'set', 'lan1', 'up')
+@pytest.fixture(scope='module')
+def installed(machine, deb):
+    run('dpkg', '-i', deb)
+    yield
+    run('dpkg', '-P', 'nat64')
+
+
+@pytest.fixture(params=MANAGERS)
+def manager(request, installed):
+    yield request.param
+    run('systemctl', 'isolate', 'multi-user.target', check=False)
+    run('systemctl', 'disable', '--now', 'nat64@lan0', check=False)
+    run('bash', '-c', MANAGERS[request.param][-1], check=False)
+    run('rm', '-rf', '/etc/nat64/lan0.conf', '/var/lib/nat64')
+
+
+def stop(house):
+    """What is of a machine that has been switched off, and begins to boot: nothing runs, and /run is empty, in which ifupdown remembers
+    what is up."""
+    house.unplug()
+    run('systemctl', 'isolate', 'off.target')
+    wait_for(lambda: state('nat64@lan0') in ('inactive', 'failed'), lambda: told('lan0'))
+    run('sh', '-c', 'rm -f /run/network/ifstate*')
+
+
+def test_interface_goes_and_comes(house, manager):
+    down, up, again, _ = MANAGERS[manager]
+    house.plug()
     type_in(blocks(DOC, manager)[0])
-    wait_for(lambda: '2001:db8:1::1/64' in run('ip', '-6', 'addr', 'show', 'dev', 'lan0').stdout, manager, 10)
+    wait_for(lambda: '2001:db8:1::1/64' in run('ip', '-6', 'addr', 'show', 'dev', 'lan0').stdout, told, 30)
     for block in blocks(DOC, 'The translator'):
         type_in(block)
-    assert works(), status()
+    house.translated()
     for _ in range(2):
         run('bash', '-c', down)
-        wait_for(lambda: not works(), f'{manager} to set it down', 5)
+        wait_for(lambda: house.ping().returncode, lambda: f'{manager} to set it down\n{told("lan0")}', 30)
         run('bash', '-c', up)
-        wait_for(works, status, 5)
+        house.translated()
     run('bash', '-c', again)
-    wait_for(works, status, 5)
-    assert run('ip', 'route', 'show', '10.64.0.0/16').stdout
-    run('systemctl', 'disable', '--now', 'nat64@lan0')
-    run('bash', '-c', away)
-    run('ip', 'link', 'del', 'lan0')
+    house.translated()
+
+    # The machine starts, and the interface is there later; and sooner.
+    stop(house)
+    run('systemctl', 'isolate', 'multi-user.target')
+    house.plug()
+    house.translated()
+    stop(house)
+    house.plug()
+    run('systemctl', 'isolate', 'multi-user.target')
+    house.translated()
 
 
 # Without systemd: the same managers and their hooks, in a namespace. The shim of systemctl starts their programs.
@@ -157,7 +286,7 @@ def test_without_systemd(router, manager):
         assert '2001:db8:1::1/64' in router.ip('addr', 'show', 'dev', 'lan0')
 
 
-def test_bad_file(router):
+def test_without_systemd_a_bad_file(router):
     """What is wrong is named by file and line."""
     right = router.image.read('/etc/nat64/lan0.conf')
     router.image.write('/etc/nat64/lan0.conf', right + 'time-out 5\n')
