@@ -231,6 +231,7 @@ enum nat64_edit_done {
 	NAT64_DONE_NOT,
 	NAT64_DONE,
 	NAT64_DONE_LAST, /* but its place is the last one: that of .before has changed meanwhile */
+	NAT64_DONE_HALF, /* but other CPUs were always faster: it may be in the wrong list, or not counted where it should be */
 	/* of NAT64_EDIT_MIRROR and NAT64_EDIT_FORGET: */
 	NAT64_DONE_SAME,  /* so it is, and nothing has changed */
 	NAT64_DONE_BEGUN, /* to be run again, once all programs that run now have ended */

@@ -30,29 +30,45 @@ __noinline int count_edit(__u32 i)
 	return count_mapping(&prefix, ~0U, &number) == NAT64_PASS ? number : 0;
 }
 
-/* Sees to it that the entry of the edit `i`, which is or will be that of .v6 with this tick, is counted where it should be. */
-static __always_inline void count_owner(const struct nat64_edit *e, __u32 i, __u64 tick)
+/* Sees to it that the entry of the edit `i`, which is or will be that of .v6 with this tick, is counted where it should be. False:
+ * other CPUs were always faster. */
+static __always_inline bool count_owner(const struct nat64_edit *e, __u32 i, __u64 tick)
 {
 	__u32 number = 0, try;
 
 	for (try = 0; !number && counts(tick) && try < TRIES; try++)
 		number = count_edit(i);
-	set_prefix(e->index, number);
+	if (counts(tick) && !number)
+		return false;
+	if (set_prefix(e->index, number) == SET_PREFIX)
+		return true;
+	uncount(number);
+	return false;
 }
 
-/* The same for what is there. Packets may change the owner, and then count it themselves; but perhaps before we do. */
-static __always_inline int count_again(const struct nat64_mapping *m, struct nat64_edit *e, __u32 i)
+/* The same for what is there at the entry of the edit `i`, whose .v6 becomes that of its owner. Packets may change the owner, and
+ * then count it themselves; but perhaps before we do. A global function, see live_mapping. */
+__noinline int count_again(__u32 i)
 {
+	struct nat64_edit *e = bpf_map_lookup_elem(&edits, &i);
+	const struct nat64_mapping *m;
 	__u64 tick, now_tick;
 	union nat64_v6 now;
-	__u32 try;
+	__u32 index, try;
 
+	if (!e)
+		return NAT64_DONE_NOT;
+	index = e->index;
+	m = bpf_map_lookup_elem(&mappings, &index);
+	if (!m)
+		return NAT64_DONE_NOT;
 	for (try = 0; try < TRIES; try++) {
 		if (!read_owner(m, &now, &tick) && tick)
 			continue;
 		e->v6.d[0] = now.d[0];
 		e->v6.d[1] = now.d[1];
-		count_owner(e, i, tick);
+		if (!count_owner(e, i, tick))
+			continue;
 		if ((read_owner(m, &now, &now_tick) || !now_tick) && v6_same(&e->v6, &now) &&
 		    counts(tick) == counts(now_tick))
 			return NAT64_DONE;
@@ -60,8 +76,8 @@ static __always_inline int count_again(const struct nat64_mapping *m, struct nat
 	return NAT64_DONE_NOT;
 }
 
-/* Makes of entry `m` what is asked for, if it is what it is thought to be. */
-static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e, __u32 i)
+/* Makes of entry `m` what is asked for, if it is what it is thought to be. *counted: and has it counted where it should be. */
+static __always_inline bool set_mapping(struct nat64_mapping *m, const struct nat64_edit *e, __u32 i, bool *counted)
 {
 	bool ok, keeps = v6_same(&e->was, &e->v6);
 	__u64 now = bpf_jiffies64();
@@ -76,8 +92,9 @@ static __always_inline bool set_mapping(struct nat64_mapping *m, const struct na
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
+	*counted = true;
 	if (ok && cfg.prefix_limit)
-		count_owner(e, i, e->tick);
+		*counted = keeps ? count_again(i) == NAT64_DONE : count_owner(e, i, e->tick);
 	if (ok && !keeps)
 		set_owner(m, &e->v6, e->tick, e->last_seen, e->created);
 	return ok;
@@ -92,14 +109,14 @@ static __always_inline int take_out_node(__u32 i)
 	bool same;
 
 	if (!lists || !node)
-		return NAT64_DONE_NOT;
+		return NAT64_DONE_HALF;
 	for (try = 0; try < TRIES; try++) {
 		p = READ_ONCE(node->prev);
 		n = READ_ONCE(node->next);
 		prev = node_at(p);
 		next = node_at(n);
 		if (!prev || !next)
-			return NAT64_DONE_NOT;
+			return NAT64_DONE_HALF;
 		bpf_spin_lock(&lists->lock);
 		same = node->prev == p && node->next == n;
 		if (same) {
@@ -111,7 +128,7 @@ static __always_inline int take_out_node(__u32 i)
 		if (same)
 			return NAT64_DONE;
 	}
-	return NAT64_DONE_NOT;
+	return NAT64_DONE_HALF;
 }
 
 /* Puts the node of entry `m` where it belongs. */
@@ -133,7 +150,7 @@ static __always_inline int place(const struct nat64_mapping *m, const struct nat
 	for (try = 0; moved != MOVED && try < TRIES; try++)
 		moved = move_node(index, last, true, NULL);
 	if (moved != MOVED)
-		return NAT64_DONE_NOT;
+		return NAT64_DONE_HALF;
 	return tick && e->before < ADDRESSES ? NAT64_DONE_LAST : NAT64_DONE;
 }
 
@@ -143,6 +160,7 @@ static __always_inline int edit(struct nat64_edit *e, __u32 n)
 	__u32 *i, index = e->index;
 	struct nat64_mapping *m = bpf_map_lookup_elem(&mappings, &index);
 	union nat64_v6 v6 = e->v6, was = e->was;
+	bool counted;
 	int verdict;
 
 	if (!m)
@@ -159,8 +177,8 @@ static __always_inline int edit(struct nat64_edit *e, __u32 n)
 	if (e->how == NAT64_EDIT_PLACE)
 		return place(m, e);
 	if (e->how == NAT64_EDIT_COUNT)
-		return cfg.prefix_limit ? count_again(m, e, n) : NAT64_DONE;
-	if (!set_mapping(m, e, n))
+		return cfg.prefix_limit ? count_again(n) : NAT64_DONE;
+	if (!set_mapping(m, e, n, &counted))
 		return NAT64_DONE_NOT;
 	if (e->how == NAT64_EDIT_CLAIM && (was.d[0] | was.d[1]) && !v6_same(&was, &v6)) {
 		i = bpf_map_lookup_elem(&by_v6, &was);
@@ -172,7 +190,8 @@ static __always_inline int edit(struct nat64_edit *e, __u32 n)
 		release(m, index, &v6);
 		return NAT64_DONE_NOT;
 	}
-	return e->tick == NAT64_STATIC ? NAT64_DONE : place(m, e);
+	verdict = e->tick == NAT64_STATIC ? NAT64_DONE : place(m, e);
+	return counted ? verdict : NAT64_DONE_HALF;
 }
 
 #endif

@@ -283,15 +283,23 @@ __noinline int step_to_prefix(__u32 i, __u32 number)
 	return IS_NOT_YET;
 }
 
-/* Makes the mapping `i` a member of the prefix with the record `number`, where it has been counted; or, with 0, of none. */
-static __always_inline void set_prefix(__u32 i, __u32 number)
+enum {
+	SET_PREFIX,
+	SET_NOTHING, /* other CPUs were always faster: it is what it was, */
+	SET_LEFT,    /* or a member of none */
+};
+
+/* Makes the mapping `i` a member of the prefix with the record `number`, where it has been counted and stays so whatever comes of
+ * it; or, with 0, of none. */
+static __always_inline int set_prefix(__u32 i, __u32 number)
 {
+	const struct nat64_member *me = member_at(i);
 	__u32 try;
 
 	for (try = 0; try < TRIES; try++)
 		if (step_to_prefix(i, number) == IS_MEMBER)
-			return;
-	uncount(number);
+			return SET_PREFIX;
+	return me && READ_ONCE(me->prefix) ? SET_NOTHING : SET_LEFT;
 }
 
 #endif

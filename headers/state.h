@@ -494,14 +494,25 @@ static __always_inline void remember_hop(__be32 v4, const union nat64_v6 *v6, __
 	}
 }
 
-/* Makes the host in `r` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. */
+/* Takes back that entry `m` is NAT64_TAKEN, whose owner is still as it was. */
+static __always_inline void give_back(struct nat64_mapping *m, __u64 tick)
+{
+	bpf_spin_lock(&m->lock);
+	WRITE_ONCE(m->tick, tick);
+	bpf_spin_unlock(&m->lock);
+}
+
+/* Makes the host in `r` the owner of entry `m`, if that is free for a new one. Leaves who had it before in `r`. With --per-prefix,
+ * and .number 0 after it: the mapping is counted nowhere, and must go again. */
 static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 now, struct request *r)
 {
-	__u64 clock = bpf_ktime_get_boot_ns() & ~NAT64_HEARSAY;
+	__u64 clock = bpf_ktime_get_boot_ns() & ~NAT64_HEARSAY, tick;
+	int set;
 	bool ok;
 
 	bpf_spin_lock(&m->lock);
-	ok = is_free(m->tick, now);
+	tick = m->tick;
+	ok = is_free(tick, now);
 	if (ok) {
 		r->old.d[0] = m->v6.d[0];
 		r->old.d[1] = m->v6.d[1];
@@ -509,28 +520,39 @@ static __always_inline bool claim(struct nat64_mapping *m, __u32 index, __u64 no
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	}
 	bpf_spin_unlock(&m->lock);
-	if (ok && cfg.prefix_limit)
-		set_prefix(index, r->number);
+	set = ok && cfg.prefix_limit ? set_prefix(index, r->number) : SET_PREFIX;
+	if (set == SET_NOTHING) {
+		give_back(m, tick);
+		return false;
+	}
+	if (set == SET_LEFT) {
+		uncount(r->number);
+		r->number = 0;
+	}
 	if (ok)
 		set_owner(m, &r->v6, now, clock, clock);
 	return ok;
 }
 
-/* Gives entry `m` back that `v6` has claimed and cannot keep. */
+/* Gives entry `m` back that `v6` has claimed and cannot keep. If its prefix cannot be told, it stays the host's, which does not
+ * find it any more, until its time is up. */
 static __always_inline void release(struct nat64_mapping *m, __u32 index, const union nat64_v6 *v6)
 {
-	__u64 clock = bpf_ktime_get_boot_ns();
+	__u64 clock = bpf_ktime_get_boot_ns(), tick;
 	const union nat64_v6 none = {};
 	__u32 try;
 	bool mine;
 
 	bpf_spin_lock(&m->lock);
-	mine = v6_same(&m->v6, v6) && m->tick != NAT64_TAKEN;
+	tick = m->tick;
+	mine = v6_same(&m->v6, v6) && tick != NAT64_TAKEN;
 	if (mine)
 		WRITE_ONCE(m->tick, NAT64_TAKEN);
 	bpf_spin_unlock(&m->lock);
-	if (mine && cfg.prefix_limit)
-		set_prefix(index, 0);
+	if (mine && cfg.prefix_limit && set_prefix(index, 0) != SET_PREFIX) {
+		give_back(m, tick);
+		return;
+	}
 	if (mine)
 		set_owner(m, &none, 0, 0, clock);
 	for (try = 0; mine && try < TRIES; try++)
@@ -748,12 +770,13 @@ __noinline int live_mapping(void)
 			bpf_map_delete_elem(&by_v6, &r->old);
 		tell(NAT64_EVENT_EXPIRED);
 	}
-	if (!bpf_map_update_elem(&by_v6, &r->v6, &mine, BPF_NOEXIST)) {
+	if ((!cfg.prefix_limit || r->number) && !bpf_map_update_elem(&by_v6, &r->v6, &mine, BPF_NOEXIST)) {
 		tell(NAT64_EVENT_CREATED);
 		return NAT64_PASS;
 	}
 
-	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away. */
+	/* Another CPU was faster with a mapping for the same host; or the host's old address is being given away; or it could not be
+	 * counted. */
 	m = bpf_map_lookup_elem(&mappings, &mine);
 	if (m)
 		release(m, mine, &r->v6);

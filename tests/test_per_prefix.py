@@ -23,6 +23,9 @@ RECORD = struct.Struct('=16s16sIIII')       # struct nat64_prefix
 MEMBER = struct.Struct('=IIII')             # struct nat64_member
 
 
+BASE = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
+
+
 def host(prefix, n):
     return str(ipaddress.IPv6Address(f'fc00:{prefix:x}::{n:x}'))
 
@@ -172,6 +175,33 @@ def test_a_look_that_has_strayed(net, tmp_path):
         assert speak(t, 1, 2) is None and t.drops() == {'prefix-full': 1}
         fill(t.maps['prefixes'], key, record, 1)
         assert counted(t) == {'fc00:1::/64': 1, 'fc00:2::/64': 1}
+
+
+def test_races_that_are_always_lost(net, tmp_path):
+    """Other CPUs change the list of a prefix whenever somebody is about to join it (here: it begins nowhere): no packet gets a
+    mapping that is not counted, and commands say that they could not count."""
+    _, gw, _ = net
+    with opened(gw, '--per-prefix', '64=3') as t:
+        assert speak(t, 1, 1) and speak(t, 2, 1)
+        member = [MEMBER.unpack(t.maps['members'].lookup(struct.pack('=I', i))) for i in range(3)]
+        key = struct.pack('=I', member[1][0] - 1)
+        record = t.maps['prefixes'].lookup(key)
+
+        def lost(hand=1 << 30):
+            *fields, _, below, pad = RECORD.unpack(t.maps['prefixes'].lookup(key))
+            fill(t.maps['prefixes'], key, RECORD.pack(*fields, hand, below, pad), 1)
+        lost()
+        assert speak(t, 1, 2) is None and speak(t, 2, 2) and t.drops() == {'mapping-busy': 1}
+        lost(RECORD.unpack(record)[3])
+        assert counted(t) == {'fc00:1::/64': 1, 'fc00:2::/64': 2}
+        lost()
+        rows = saved(tmp_path, {9: (1, 9, 10)})
+        assert 'busy' in gw.nat64('-i', 'eth0', '--restore', rows, rc=1).stderr
+        assert 'busy' in gw.nat64(*BASE, '--per-prefix', '64=3', rc=1).stderr
+        lost(RECORD.unpack(record)[3])
+        gw.load('--per-prefix', '64=3')
+        assert counted(t) == {'fc00:1::/64': 2, 'fc00:2::/64': 2}
+        assert speak(t, 1, 3) and speak(t, 1, 4) is None
 
 
 def test_a_new_pool_is_not_searched(net, tmp_path):

@@ -115,6 +115,7 @@ static int flush(struct mirror *m)
 	struct nat64_edit *list = m->batch;
 	const size_t n_all = m->n;
 	size_t n = n_all;
+	bool half = false;
 	int err = 0;
 
 	m->n = 0;
@@ -129,6 +130,10 @@ static int flush(struct mirror *m)
 		for (size_t i = 0; !err && i < n; i++) {
 			struct nat64_edit e = list[i];
 
+			if (e.done == NAT64_DONE_HALF) {
+				list[i].done = NAT64_DONE;
+				half = true;
+			}
 			if (e.done != NAT64_DONE_NOT && e.done != NAT64_DONE_BEGUN)
 				continue;
 			if (e.how == NAT64_EDIT_CLAIM)
@@ -138,6 +143,8 @@ static int flush(struct mirror *m)
 		}
 		n = left;
 	}
+	if (!err && half) /* packets put it into its place, as they do with others */
+		err = state_count(&m->t.maps, &m->t.cfg);
 	if (err)
 		return msg_fail(err, "%s: cannot change its mappings: %s", m->link->name, strerror(-err));
 	m->n_losing += n; /* packets were always faster: what they have made there stays */

@@ -252,10 +252,18 @@ static int find_places(const struct loaded *maps, const struct nat64_config *cfg
 	return err;
 }
 
+static bool has_half(const struct nat64_edit *list, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (list[i].done == NAT64_DONE_HALF)
+			return true;
+	return false;
+}
+
 /* Has the edits made. Those from n_plain on need a place in the list of those in use; if packets have changed it meanwhile,
- * another one. */
+ * another one. *half: one was, but for its place or count. */
 static int run_all(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg,
-		   struct nat64_edit *list, size_t n_plain, size_t n)
+		   struct nat64_edit *list, size_t n_plain, size_t n, bool *half)
 {
 	struct nat64_edit *late = NULL;
 	size_t n_late = n - n_plain;
@@ -264,6 +272,7 @@ static int run_all(const struct editor *ed, const struct loaded *maps, const str
 	if (n_late)
 		err = find_places(maps, cfg, list + n_plain, n_late);
 	err = err ? err : editor_run(ed, list, n);
+	*half = !err && has_half(list, n);
 	if (err || !n_late)
 		return err;
 	late = malloc(n_late * sizeof(*late));
@@ -283,6 +292,7 @@ static int run_all(const struct editor *ed, const struct loaded *maps, const str
 			late[i].how = NAT64_EDIT_PLACE;
 		err = find_places(maps, cfg, late, n_late);
 		err = err ? err : editor_run(ed, late, n_late);
+		*half |= !err && has_half(late, n_late);
 	}
 	free(late);
 	return err;
@@ -293,6 +303,7 @@ static int apply(const struct editor *ed, const struct loaded *maps, const struc
 {
 	struct nat64_edit *list = malloc((e->n + 1) * sizeof(*list));
 	size_t n = 0, n_plain;
+	bool half = false;
 	int err = list ? prepare(ed, maps, e) : -ENOMEM;
 
 	if (err)
@@ -304,7 +315,8 @@ static int apply(const struct editor *ed, const struct loaded *maps, const struc
 	for (size_t i = 0; i < e->n; i++)
 		if (is_dynamic(&e->list[i].to))
 			list[n++] = order_of(&e->list[i]);
-	err = run_all(ed, maps, cfg, list, n_plain, n);
+	err = run_all(ed, maps, cfg, list, n_plain, n, &half);
+	e->half |= half;
 	if (err)
 		goto out;
 	/* Each index is in it once. */
@@ -372,7 +384,13 @@ int state_change(const struct loaded *maps, const struct nat64_config *cfg, cons
 	}
 	editor_close(&ed);
 	free(e.list);
-	return err == -EBUSY && change->once ? 0 : err;
+	if (err == -EBUSY && change->once)
+		err = 0;
+	if (!err && e.half) {
+		err = maps->order < 0 ? 0 : state_place(maps, cfg, false);
+		err = err ? err : state_count(maps, cfg);
+	}
+	return err;
 }
 
 struct misplaced {
@@ -420,6 +438,7 @@ int state_place(const struct loaded *maps, const struct nat64_config *cfg, bool 
 	unsigned char *in = order_lists(maps, cfg);
 	struct misplaced p = { .cfg = cfg, .in = in };
 	struct editor ed = { 0 };
+	size_t n;
 	int err = in ? mappings_walk(maps->mappings, check_place, &p) : -errno;
 
 	/* Each goes to the end, the one that was silent for the longest first. Those that send something meanwhile are there before
@@ -428,14 +447,22 @@ int state_place(const struct loaded *maps, const struct nat64_config *cfg, bool 
 		qsort(p.list, p.n, sizeof(*p.list), by_tick);
 	else if (!err)
 		leave_used(&p);
-	if (!err && p.n)
+	n = err ? 0 : p.n;
+	if (n)
 		err = editor_open(&ed, maps, cfg);
-	if (!err && p.n)
-		err = editor_run(&ed, p.list, p.n);
+	for (int attempt = 0; !err && n && attempt < ATTEMPTS; attempt++) {
+		size_t left = 0;
+
+		err = editor_run(&ed, p.list, n);
+		for (size_t i = 0; i < n; i++)
+			if (p.list[i].done == NAT64_DONE_HALF)
+				p.list[left++] = p.list[i];
+		n = left;
+	}
 	editor_close(&ed);
 	free(p.list);
 	free(in);
-	return err;
+	return err ? err : n ? -EBUSY : 0;
 }
 
 /* What is counted for --per-prefix, as the programs' maps have it, and what is wrong in it */

@@ -26,6 +26,7 @@ struct edit {
 struct edits {
 	struct edit *list;
 	size_t n;
+	bool half; /* NAT64_DONE_HALF is what became of one */
 };
 
 /* What an entry is changed to: static, for a host; held for a static prefix (v6 is all zero); dynamic, of a host that has
