@@ -17,7 +17,8 @@
 # make test-kernels under other kernels, in virtual machines: the packets of RFC 7915 on each and a share of the other
 #                   tests, or with FULL=1 all tests on each, for hours without KVM; KERNELS='5.10 6.1' for some
 # make test-boot    in a virtual machine that boots: systemd, three managers of networks, and the package from installation to purge
-# make test-machines on machines of other processors, in virtual machines: arm64, armhf, riscv64, s390x; MACHINES=s390x for one
+# make test-machines on machines of other processors, in virtual machines: arm64, armhf, riscv64, s390x; MACHINES=s390x for one,
+#                   FEW=1 with fewer configurations, in about two minutes each
 # make lint         clang-format, sparse, cppcheck, shellcheck, mandoc
 
 VERSION	:= 0.1.0# here and nowhere else
@@ -256,10 +257,15 @@ build/verifier: tests/verifier.c build/user/object.o nat64.h Makefile
 	$(call say,CC)
 	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< build/user/object.o $(shell $(PKG_CONFIG) --libs $(LIBS))
 
+build/testrun: tests/testrun.c nat64.h Makefile
+	$(call say,CC)
+	$(Q)$(CC) $(nat64_cflags) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(shell $(PKG_CONFIG) --libs $(LIBS))
+
 # Machines are built for below build/machines, each with its own compiler.
 test-machines:
-	@tests/deps build demo machines cross
-	$(Q)CLANG='$(CLANG)' tests/machines $(MACHINES)
+	@tests/deps build demo machines $(if $(filter s390x,$(or $(MACHINES),s390x)),big-endian) \
+		$(if $(filter-out s390x,$(or $(MACHINES),others)),little-endian cross)
+	$(Q)CLANG='$(CLANG)' FEW='$(FEW)' tests/machines $(MACHINES)
 
 test-kernels: all build/verifier
 	@tests/deps demo test recipes kernels

@@ -50,6 +50,17 @@ def configuration(fields):
                          **{k: kind.get(k, lambda v: v)(v) for k, v in fields.items()})
 
 
+def host(number):
+    """One of those with a mapping from the start."""
+    return ipaddress.IPv6Address(f'fc00:6::{0x600 + number:x}')
+
+
+def hello(cfg, v6):
+    """Its first packet."""
+    return bytes.fromhex('60000000 0008 3b40') + v6.packed + \
+        oracle.embed(cfg.v6_prefix, ipaddress.IPv4Address('8.8.8.8')).packed + bytes(8)
+
+
 class Fuzz:
     """One configuration, loaded."""
 
@@ -72,10 +83,8 @@ class Fuzz:
         self.frames = None if device else Frames(h6, self.gw, h4, self.t)
         self.wire = Wire(h6, 'eth0')
         self.cfg.allocate = self.mapping_of
-        for i in range(HOSTS):
-            v6 = ipaddress.IPv6Address(f'fc00:6::{0x600 + i:x}')
-            self.t.run64(bytes.fromhex('60000000 0008 3b40') + v6.packed +
-                         oracle.embed(self.cfg.v6_prefix, ipaddress.IPv4Address('8.8.8.8')).packed + bytes(8))
+        for v6 in map(host, range(HOSTS)):
+            self.t.run64(hello(self.cfg, v6))
             self.cfg.mappings[v6] = self.mapping_of(v6)
             assert self.cfg.mappings[v6], 'a host that is allowed got no mapping'
 

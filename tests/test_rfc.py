@@ -1079,6 +1079,10 @@ class Bench:
                     *[] if '--icmp-rate' in options else ['--icmp-rate', '1000000'])
         self.t = bpf.Translator(self.gw, self.ifname, 'nat64' if '--device' in self.where else None)
         self.gw.lab.seen(self.t)
+        self.configure(options, mtu)
+
+    def configure(self, options, mtu):
+        """What the oracle is to know of them."""
         self.now, self.mtu = (options, mtu), mtu
         self.cfg = oracle.Config(v4_prefix=ipaddress.IPv4Network('10.0.1.0/24'), mtu=mtu,
                                  allowed=[ipaddress.IPv6Network('fc00::/8')], allocate=lambda v6: None,
