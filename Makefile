@@ -267,7 +267,7 @@ test-machines:
 		$(if $(filter-out s390x,$(or $(MACHINES),others)),little-endian cross)
 	$(Q)CLANG='$(CLANG)' FEW='$(FEW)' tests/machines $(MACHINES)
 
-test-kernels: all build/verifier
+test-kernels: all build/verifier build/testrun
 	@tests/deps demo test recipes kernels
 	$(Q)FULL='$(FULL)' CLANG='$(CLANG)' tests/kernels $(KERNELS)
 
