@@ -143,10 +143,11 @@ JUMBO = {100: False, 3000: False, 8900: True}
 def test_large_mtu(lab, mode):
     """Frames that lie in several buffers meet the stack; all others go past it, as with any MTU. In generic mode all lie in one."""
     net = h6, gw, h4 = standard(lab, 9000, 9000)
-    held = take_frames(h6, h4)
     if mode == 'veth' and KERNEL < (5, 18):
         assert 'MTU' in gw.load('--xdp=veth', rc=1).stderr
     else:
+        if mode == 'veth':
+            take_frames(h6, h4)
         gw.load(f'--xdp={mode}')
         with contextlib.closing(Crossing(*net)) as c:
             for size, several in JUMBO.items():
@@ -164,5 +165,3 @@ def test_large_mtu(lab, mode):
             assert iperf(h4, h6, embed('192.0.2.2'), *options)['sum_received']['bytes'] > 0
         with Translator(gw) as t:
             assert not any(t.stats()['drops'])
-    for fd in held:
-        os.close(fd)
