@@ -15,8 +15,9 @@ from scapy.layers.l2 import Dot1Q, Ether
 from scapy.packet import Raw
 
 from bpf import Translator
-from lab import PYTHON, Crossing, Wire, embed, patience, standard, wait_for
+from lab import NAT64, PYTHON, Crossing, Wire, embed, patience, standard, wait_for
 from paths import fetch, ping, serve, v4_of
+from test_check import under
 from test_devices import not_here
 
 H6, H4, WEB = 'fc00:6::6', '192.0.2.2', embed('192.0.2.2')
@@ -188,6 +189,17 @@ def test_ipsec_policy(lab, extra):
         assert packet is None, IP(packet).summary()
         gw.ip('xfrm', *off.split())
     c.close()
+
+
+def test_policies_that_cannot_be_seen(net):
+    """Of a kernel without BTF: loading says so while there are some."""
+    _, gw, _ = net
+    load = [*under('/sys/kernel/btf'), NAT64, '-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
+    assert gw.run(*load).stderr == ''
+    gw.ip(*'xfrm policy add dst fc00:66::1 dir out action block'.split())
+    assert gw.run(*load).stderr == 'nat64: warning: IPsec policies cannot be seen here: packets may leave in the clear, but for ' \
+        '--device (no /sys/kernel/btf/vmlinux)\n'
+    gw.run(NAT64, '-i', 'eth0', '-u')
 
 
 def test_ipsec_tunnel(lab):

@@ -12,16 +12,20 @@
 #include "kernel.h"
 #include "kernel.skel.h"
 
-void kernel_policies(struct nat64_config *cfg)
+int kernel_policies(struct nat64_config *cfg)
 {
 	struct bpf_test_run_opts run = { .sz = sizeof(run) };
 	struct kernel_bpf *skel = kernel_bpf__open_and_load();
+	int err = skel ? 0 : -errno;
 
-	if (skel && !bpf_prog_test_run_opts(bpf_program__fd(skel->progs.find_policies), &run)) {
+	if (!err && bpf_prog_test_run_opts(bpf_program__fd(skel->progs.find_policies), &run))
+		err = -errno;
+	if (!err) {
 		cfg->policy_count = skel->bss->policy_count;
 		cfg->policy_default = skel->bss->policy_default;
 	}
 	kernel_bpf__destroy(skel);
+	return err;
 }
 
 /* The link that another one lies upon, or NULL */
@@ -33,21 +37,27 @@ static const struct link *lower_of(const struct link *links, size_t n, const str
 	return NULL;
 }
 
-bool kernel_bridge_nf(struct nl *nl, const struct link *link)
+int kernel_bridge_nf(struct nl *nl, const struct link *link, bool *bridge_nf)
 {
 	struct link *links = NULL;
 	bool bridge = false;
 	size_t n = 0;
+	int err;
 
-	if (access("/proc/sys/net/bridge", F_OK) || link_list(nl, &links, &n))
-		return false;
+	*bridge_nf = false;
+	if (access("/proc/sys/net/bridge", F_OK))
+		return 0;
+	err = link_list(nl, &links, &n);
+	if (err)
+		return err;
 	/* As many steps as there are interfaces: one in another namespace may have the index of one here. */
 	for (size_t i = 0; link && i < n && !bridge; i++) {
 		bridge = !strcmp(link->kind, "bridge");
 		link = lower_of(links, n, link);
 	}
 	free(links);
-	return bridge;
+	*bridge_nf = bridge;
+	return 0;
 }
 
 bool kernel_is_before(unsigned int major, unsigned int minor)

@@ -9,11 +9,12 @@
 #include "nat64.h"
 
 /* Fills in where in the kernel is told of the IPsec policies of this network namespace: .policy_count, .policy_default. They
- * stay 0 if the kernel has no IPsec, or tells too little of itself (no BTF). */
-void kernel_policies(struct nat64_config *cfg);
+ * stay 0 if the kernel has no IPsec. 0, or a negative errno: it cannot be known, since the kernel tells too little of itself (no
+ * BTF), or for another reason. */
+int kernel_policies(struct nat64_config *cfg);
 
-/* Do packets come to the interface by a bridge, itself or below it, while br_netfilter is there? */
-bool kernel_bridge_nf(struct nl *nl, const struct link *link);
+/* *bridge_nf: packets come to the interface by a bridge, itself or below it, while br_netfilter is there. 0 or a negative errno. */
+int kernel_bridge_nf(struct nl *nl, const struct link *link, bool *bridge_nf);
 
 /* Is it a version before that of Linux? False if it does not say. */
 bool kernel_is_before(unsigned int major, unsigned int minor);

@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "ipsec.h"
 #include "kernel.h"
 #include "load.h"
 #include "object.h"
@@ -274,6 +275,21 @@ static int set_frags(struct nat64_bpf *skel)
 	return err;
 }
 
+/* Tells the form without KERNEL_BTF of the IPsec policies. A kernel without BTF, whose programs see none, is no news unless there are
+ * some. 0, or a negative errno if a second try might succeed. */
+static int find_policies(const struct options *o, struct nat64_config *cfg)
+{
+	int err = kernel_policies(cfg);
+
+	if (is_passing(err) && err != -EPERM) /* which is what lockdown=confidentiality says */
+		return err;
+	/* --check says it otherwise. */
+	if (err && o->action != ACTION_CHECK && (!access(KERNEL_BTF_FILE, R_OK) || ipsec_has_policies() > 0))
+		msg_warn("IPsec policies cannot be seen here: packets may leave in the clear, but for --device (%s)",
+			 access(KERNEL_BTF_FILE, R_OK) ? "no " KERNEL_BTF_FILE : strerror(-err));
+	return 0;
+}
+
 /* Loads one form of the programs, see object.h. */
 static int load_form(bool btf, int cpus, const struct options *o, const struct nat64_config *cfg,
 		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
@@ -285,8 +301,9 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 	if (!skel)
 		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
-	if (!btf)
-		kernel_policies((struct nat64_config *)&skel->rodata->cfg);
+	err = btf ? 0 : find_policies(o, (struct nat64_config *)&skel->rodata->cfg);
+	if (err)
+		return err;
 	*(__u8 *)&skel->rodata->cfg.xdp_frags = wants_frags(cfg) && kernel_has_xdp_frags();
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	autoload_xdp(skel);

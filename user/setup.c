@@ -373,16 +373,22 @@ static int check(struct setup *s)
 	return err ? msg_fail(err, "%s", why.text) : 0;
 }
 
-/* What the configuration says of an interface. 0, or -E2BIG after having said it. */
+/* What the configuration says of an interface. 0, or a negative errno after having said why. */
 static int config_link(struct setup *s, const struct link *link, struct nat64_config *cfg)
 {
+	bool bridge_nf;
+	int err;
+
 	cfg->ifindex = link->index;
 	cfg->mtu = link->mtu;
 	cfg->cut_mtu = cfg->mtu < cfg->lowest_ipv6_mtu ? cfg->mtu : cfg->lowest_ipv6_mtu;
 	cfg->l3 = link->l3;
 	cfg->device = link->own;
 	cfg->mac = link->mac;
-	cfg->bridge_nf = kernel_bridge_nf(s->nl, link);
+	err = kernel_bridge_nf(s->nl, link, &bridge_nf);
+	if (err)
+		return msg_fail(err, "%s: cannot list the interfaces: %s", link->name, nl_error(s->nl, err));
+	cfg->bridge_nf = bridge_nf;
 	cfg->port = ports_add(&s->ports, &s->before, link);
 	return cfg->port ? 0 : msg_fail(-E2BIG, "-i %s: too many interfaces", link->name);
 }

@@ -271,9 +271,12 @@ static void look_at_rp_filter(struct survey *s)
 static void look_at_bridges(struct survey *s)
 {
 	const struct link *link;
+	bool there;
 
 	for (size_t i = 0; (link = link_at(s, i)); i++)
-		if (kernel_bridge_nf(s->nl, link))
+		if (kernel_bridge_nf(s->nl, link, &there))
+			found(s, STATE_UNKNOWN, "br_netfilter", "%s: cannot list the interfaces", link->name);
+		else if (there)
 			found(s, STATE_NOTE, "br_netfilter",
 			      "%s: packets meet netfilter twice (sysctl net.bridge.bridge-nf-call-ip6tables=0)",
 			      link->name);
