@@ -532,3 +532,25 @@ def test_every_step_may_fail(lab, tmp_path):
         gw.run(NAT64, *load)
     assert reasons == {'cannot change the mappings', 'cannot remove its routes'}
     gw.run(NAT64, '-i', 'nat64', '-u')
+
+
+def test_killed_while_the_device_is_made(lab, tmp_path):
+    """Whatever call it was in: there is no device, or one that is known for ours, and -u takes it away."""
+    _, gw, _ = standard(lab)
+    clean, devices = gw.snapshot(), 0
+    load = [NAT64, '--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
+    gw.run('strace', '-qq', '-o', tmp_path / 'trace', '-e', 'trace=sendto,recvmsg', *load)
+    gw.run(NAT64, '--device', 'nat64', '-u')
+    calls = re.findall(r'^(sendto|recvmsg)(.*)', (tmp_path / 'trace').read_text(encoding='latin1'), re.M)
+    made = next(i for i, (call, rest) in enumerate(calls) if call == 'sendto' and 'RTM_NEWLINK' in rest)
+    for n in range(made, made + 9):
+        call = calls[n][0]
+        when = [c for c, _ in calls[:n + 1]].count(call)
+        done = gw.run('strace', '-qq', '-o', '/dev/null', '-e', f'trace={call}', '-e', f'inject={call}:signal=KILL:when={when}', *load,
+                      check=False)
+        assert done.returncode not in (0, 1)
+        if 'nat64' in [name for _, name in gw.interfaces()]:
+            devices += 1
+            gw.run(NAT64, '--device', 'nat64', '-u')
+        assert gw.snapshot() == clean
+    assert devices >= 4

@@ -13,6 +13,7 @@
 #include "device.h"
 
 #define LOCAL_MTU 1500
+#define NEW_GROUP 0x6e363420 /* of the device that is being made */
 
 /* The next hop of the route to the NAT64 prefix, which no host is. Without one the kernel would make a neighbour entry for
  * each address of the prefix. */
@@ -31,6 +32,8 @@ static void put_no_address(struct nlmsghdr *msg)
 	mnl_attr_nest_end(msg, spec);
 }
 
+/* With the same call it gets the alias, which cannot be given to it as it is made: were the run killed between the two, nobody would
+ * know whose it is. The second request is for all devices of that group: this one alone, or none if it could not be made. */
 static int make(struct nl *nl, const char *name, const char *kind)
 {
 	struct nlmsghdr *msg;
@@ -40,9 +43,13 @@ static int make(struct nl *nl, const char *name, const char *kind)
 	msg = nl_request(nl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, sizeof(*info), &info);
 	mnl_attr_put_strz(msg, IFLA_IFNAME, name);
 	mnl_attr_put_u32(msg, IFLA_MTU, DEVICE_MTU);
+	mnl_attr_put_u32(msg, IFLA_GROUP, NEW_GROUP);
 	linkinfo = mnl_attr_nest_start(msg, IFLA_LINKINFO);
 	mnl_attr_put_strz(msg, IFLA_INFO_KIND, kind);
 	mnl_attr_nest_end(msg, linkinfo);
+	msg = nl_second(nl, RTM_NEWLINK, sizeof(*info), &info);
+	mnl_attr_put_u32(msg, IFLA_GROUP, NEW_GROUP);
+	mnl_attr_put_strz(msg, IFLA_IFALIAS, DEVICE_ALIAS);
 	return nl_talk(nl, NULL, NULL, 0);
 }
 
@@ -56,6 +63,7 @@ static int set_up(struct nl *nl, const struct link *link)
 
 	msg = nl_request(nl, RTM_NEWLINK, 0, sizeof(*info), &info);
 	info->ifi_index = (int)link->index;
+	mnl_attr_put_u32(msg, IFLA_GROUP, 0);
 	mnl_attr_put_strz(msg, IFLA_IFALIAS, DEVICE_ALIAS);
 	put_no_address(msg);
 	err = nl_talk(nl, NULL, NULL, 0);

@@ -46,7 +46,19 @@ struct nlmsghdr *nl_request(struct nl *nl, __u16 type, __u16 flags, size_t size,
 	msg->nlmsg_flags = NLM_F_REQUEST | flags;
 	msg->nlmsg_seq = ++nl->seq;
 	*(void **)header = mnl_nlmsg_put_extra_header(msg, size);
+	nl->second = NULL;
 	return msg;
+}
+
+struct nlmsghdr *nl_second(struct nl *nl, __u16 type, size_t size, void *header)
+{
+	const struct nlmsghdr *first = (struct nlmsghdr *)nl->request;
+
+	nl->second = mnl_nlmsg_put_header(nl->request + MNL_ALIGN(first->nlmsg_len));
+	nl->second->nlmsg_type = type;
+	nl->second->nlmsg_flags = NLM_F_REQUEST;
+	*(void **)header = mnl_nlmsg_put_extra_header(nl->second, size);
+	return nl->second;
 }
 
 static int kernel_words(const struct nlattr *attr, void *data)
@@ -98,12 +110,12 @@ static int one_answer(struct nl *nl, const struct nlmsghdr *msg, nl_cb cb, void 
 
 static int talk_once(struct nl *nl, nl_cb cb, void *data)
 {
-	struct nlmsghdr *request = (struct nlmsghdr *)nl->request;
+	const struct nlmsghdr *request = (struct nlmsghdr *)nl->request, *last = nl->second ? nl->second : request;
 	bool interrupted = false;
 	int len, ret;
 
 	nl->kernel.text[0] = 0;
-	if (mnl_socket_sendto(nl->socket, request, request->nlmsg_len) < 0)
+	if (mnl_socket_sendto(nl->socket, request, (const char *)last + last->nlmsg_len - nl->request) < 0)
 		return -errno;
 	for (;;) {
 		const struct nlmsghdr *msg = (struct nlmsghdr *)nl->answer;

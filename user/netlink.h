@@ -12,6 +12,7 @@ struct nl {
 	unsigned int seq;
 	struct reason kernel; /* the kernel's own words about the last request that failed, or empty */
 	char *answer;	      /* receive buffer */
+	struct nlmsghdr *second;
 	char request[2048];
 };
 
@@ -24,6 +25,10 @@ void nl_close(struct nl *nl);
 
 /* Starts a request in nl->request, with a zeroed header of size bytes at *header. */
 struct nlmsghdr *nl_request(struct nl *nl, __u16 type, __u16 flags, size_t size, void *header);
+
+/* Adds a second one behind it, which is complete. The kernel goes on to that in the same system call, whatever became of the first;
+ * what becomes of it nl_talk() does not tell. */
+struct nlmsghdr *nl_second(struct nl *nl, __u16 type, size_t size, void *header);
 
 /* Sends the request, waits for the kernel's verdict and calls cb (or nothing, if NULL) with data for each answer. If a
  * dump was interrupted by a change it starts again, with the size bytes of data as they were at first. 0 or a
