@@ -244,6 +244,20 @@ def test_device_by_its_name(router):
             ping(host, WEB)
 
 
+def test_one_look_for_fast(lab, tmp_path):
+    """At all interfaces, however many ports are taken away; not one for each port."""
+    gw = lab.host('gw')
+    for n in range(8):
+        gw.ip('link', 'add', f'p{n}', 'type', 'veth', 'peer', 'name', f'q{n}')
+        gw.ip('link', 'set', f'p{n}', 'up')
+    looks = []
+    for ports in 2, 8:
+        gw.nat64(*[word for n in range(ports) for word in ('-i', f'p{n}')], *POOL)
+        gw.run('strace', '-qq', '-o', tmp_path / 'trace', '-e', 'trace=bpf,sendto', NAT64, '-i', 'p0', '-u')
+        looks.append(len(re.findall(r'RTM_GETQDISC|RTM_GETTFILTER|BPF_PROG_QUERY', (tmp_path / 'trace').read_text(encoding='latin1'))))
+    assert looks[1] < 2.5 * looks[0], looks
+
+
 def test_followed_by_a_port(router):
     """--monitor and --trace with any port are about the whole translator."""
     gw = router.gw

@@ -69,14 +69,6 @@ static int look(struct nl *nl, const struct fast *fast, struct all *all, struct 
 	return 0;
 }
 
-static bool has_owner(const struct seen *seen, unsigned int owner)
-{
-	for (size_t i = 0; i < seen->n_owners; i++)
-		if (seen->owners[i] == owner)
-			return true;
-	return false;
-}
-
 static int add(struct nl *nl, struct fast *fast, const struct link *link, unsigned int owner, bool wanted,
 	       struct reason *why)
 {
@@ -103,9 +95,17 @@ static int add(struct nl *nl, struct fast *fast, const struct link *link, unsign
 	return err ? reason(why, err, "cannot see what is attached to %s: %s", link->name, nl_error(nl, err)) : 0;
 }
 
-int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why)
+static bool is_among(const unsigned int *owners, size_t n, unsigned int owner)
 {
-	unsigned int self = link ? link->index : 0;
+	for (size_t i = 0; i < n; i++)
+		if (owners[i] == owner)
+			return true;
+	return false;
+}
+
+int fast_find(struct nl *nl, const unsigned int *owners, size_t n, bool wanted, struct fast *fast, struct reason *why)
+{
+	unsigned int self = n ? owners[0] : 0;
 	struct all all = { 0 };
 	int err;
 
@@ -118,12 +118,13 @@ int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *
 		const struct seen *seen = &all.list[i];
 		bool here = wanted && seen->link->index != self && link_is_uplink(seen->link);
 
-		if (here || has_owner(seen, self))
+		if (here || is_among(seen->owners, seen->n_owners, self))
 			err = add(nl, fast, seen->link, self, here, why);
 		for (size_t k = 0; !err && k < seen->n_owners; k++) {
 			const struct seen *owner = find_seen(&all, seen->owners[k]);
+			bool gone = !owner || !owner->translator;
 
-			if (seen->owners[k] != self && !(owner && owner->translator))
+			if (seen->owners[k] != self && (gone || is_among(owners, n, seen->owners[k])))
 				err = add(nl, fast, seen->link, seen->owners[k], false, why);
 		}
 	}

@@ -25,10 +25,9 @@ struct fast {
 	size_t n;
 };
 
-/* Finds the programs for --fast of the translator on link (NULL: of none), those of translators that are gone, and, with
- * wanted, the places where they are to be: Ethernet interfaces other than link that have an IPv4 address and are no ports.
- * 0, or a negative errno with *why; -EPERM: only CAP_SYS_ADMIN can tell. fast_free() in either case. */
-int fast_find(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why);
+/* Finds the programs for --fast that belong to n interfaces, those of translators that are gone, and, with wanted, the places where
+ * those of the first are to be: other Ethernet interfaces that have an IPv4 address and are no ports. 0, or a negative errno with *why; -EPERM: only CAP_SYS_ADMIN can tell. fast_free() in either case. */
+int fast_find(struct nl *nl, const unsigned int *owners, size_t n, bool wanted, struct fast *fast, struct reason *why);
 void fast_free(struct fast *fast);
 
 /* Attaches the program wherever it is wanted, in place of those that are there. On failure, a negative errno with *why:

@@ -241,7 +241,7 @@ static int check_fast(struct nl *nl, const struct translator *t, struct problems
 	__u32 way_out = 0;
 	int err;
 
-	err = fast_find(nl, t->link, true, &fast, &why);
+	err = fast_find(nl, &t->link->index, 1, true, &fast, &why);
 	route_default4(nl, &way_out);
 	for (size_t i = 0; !err && i < fast.n; i++) {
 		const struct fast_program *f = &fast.list[i];

@@ -178,9 +178,22 @@ static int name_missing(int err, struct reason *why)
 	return err;
 }
 
-static int look_for_fast(struct nl *nl, const struct link *link, bool wanted, struct fast *fast, struct reason *why)
+/* The interfaces of the translator: all that it has or is to have */
+static struct xdp_members members(const struct setup *s)
 {
-	return name_missing(fast_find(nl, link, wanted, fast, why), why);
+	struct xdp_members m = { { s->link->index }, 1 };
+
+	for (size_t i = 0; i < s->n_parts; i++)
+		xdp_add_member(&m, s->parts[i].link.index);
+	return m;
+}
+
+/* Those of all members: one look is at all interfaces. */
+static int look_for_fast(struct setup *s, bool wanted, struct reason *why)
+{
+	struct xdp_members all = members(s);
+
+	return name_missing(fast_find(s->nl, all.index, all.n, wanted, &s->fast, why), why);
 }
 
 static int look_for_xdp(struct setup *s, const struct xdp_members *all, struct reason *why)
@@ -193,7 +206,7 @@ static int look_for_xdp(struct setup *s, const struct xdp_members *all, struct r
 static int find_fast(struct setup *s)
 {
 	struct reason why = { "" };
-	int err = look_for_fast(s->nl, s->link, s->o->fast, &s->fast, &why);
+	int err = look_for_fast(s, s->o->fast, &why);
 
 	if (err == -EPERM && !s->o->fast && !is_loaded(s)) {
 		fast_free(&s->fast);
@@ -205,17 +218,7 @@ static int find_fast(struct setup *s)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
-/* The interfaces of the translator: all that it has or is to have, */
-static struct xdp_members members(const struct setup *s)
-{
-	struct xdp_members m = { { s->link->index }, 1 };
-
-	for (size_t i = 0; i < s->n_parts; i++)
-		xdp_add_member(&m, s->parts[i].link.index);
-	return m;
-}
-
-/* or those of them where IPv6 hosts are to have the program for --xdp. */
+/* Those of the members where IPv6 hosts are to have the program for --xdp. */
 static struct xdp_members xdp_ports(const struct setup *s)
 {
 	struct xdp_members m = { { s->link->index }, !s->link->own };
@@ -970,19 +973,6 @@ static int remove_device(struct nl *nl, const struct link *link)
 	return err ? msg_fail(err, "%s: cannot remove the device: %s", link->name, nl_error(nl, err)) : 0;
 }
 
-/* What nat64 has on other interfaces for this one, by --fast. *n: how much there was. */
-static int remove_fast_of(struct nl *nl, const struct link *link, size_t *n)
-{
-	struct reason why = { "" };
-	struct fast fast;
-	int err = look_for_fast(nl, link, false, &fast, &why);
-
-	*n = fast.n;
-	err = err ? err : fast_remove(nl, &fast, &why);
-	fast_free(&fast);
-	return err ? msg_fail(err, "%s: %s", link->name, why.text) : 0;
-}
-
 /* Routes that led to a part, unless they have been replaced. Returns the first error. */
 static int remove_part_routes(struct setup *s, const struct part *part)
 {
@@ -1012,11 +1002,8 @@ static int remove_programs(struct nl *nl, const struct link *link)
 /* What the translator had on an interface, and has no more: all, if that is no port. Returns the first error. */
 static int remove_part(struct setup *s, struct part *part)
 {
-	size_t n;
-	int err, first = remove_fast_of(s->nl, &part->link, &n);
+	int err, first = remove_part_routes(s, part);
 
-	err = remove_part_routes(s, part);
-	first = first ? first : err;
 	if (part->wanted)
 		return first;
 	/* A device takes its programs along: as long as it is there, another run knows it by them. */
@@ -1265,11 +1252,9 @@ static int unload(struct nl *nl, const struct link *link, bool *found)
 	struct attachment a = ATTACHMENT_NONE;
 	struct routes routes = { 0 };
 	struct reason why = { "" };
-	size_t n;
 	int err;
 
-	err = remove_fast_of(nl, link, &n);
-	err = err ? err : attachment_find(nl, link, &a);
+	err = attachment_find(nl, link, &a);
 	if (err)
 		goto out;
 	err = routes_find(nl, link, NULL, &routes, &why);
@@ -1277,7 +1262,7 @@ static int unload(struct nl *nl, const struct link *link, bool *found)
 		msg_fail(err, "%s: %s", link->name, why.text);
 		goto out;
 	}
-	*found |= n || attachment_is_loaded(&a) || !routes_are_none(&routes) || link->own;
+	*found |= attachment_is_loaded(&a) || !routes_are_none(&routes) || link->own;
 	for (size_t i = 0; !err && i < routes.n_routes; i++)
 		err = remove_route(nl, link, &routes.route[i]);
 	err = err ? err : remove_hops(nl, link, &routes, 0, false);
@@ -1313,6 +1298,17 @@ static int remove_xdp_of(struct setup *s, bool *found)
 	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
 }
 
+/* The same of --fast. */
+static int remove_fast_of(struct setup *s, bool *found)
+{
+	struct reason why = { "" };
+	int err = look_for_fast(s, false, &why);
+
+	*found |= s->fast.n;
+	err = err ? err : fast_remove(s->nl, &s->fast, &why);
+	return err ? msg_fail(err, "%s: %s", s->link->name, why.text) : 0;
+}
+
 int setup_unload(struct nl *nl, const struct link *link)
 {
 	struct setup s = { .nl = nl, .link = link, .attachment = ATTACHMENT_NONE, .loaded = LOADED_NONE };
@@ -1325,6 +1321,7 @@ int setup_unload(struct nl *nl, const struct link *link)
 	err = init(&s, NULL, 0);
 	err = err ? err : find_others(&s);
 	err = err ? err : remove_xdp_of(&s, &found);
+	err = err ? err : remove_fast_of(&s, &found);
 	/* The device that routes lead to is the last to go. */
 	for (size_t i = 0; !err && i < s.n_parts; i++)
 		err = s.parts[i].link.own ? 0 : unload(nl, &s.parts[i].link, &found);
@@ -1356,7 +1353,7 @@ int setup_clean(struct nl *nl, bool *found)
 	xdp_free(&xdp);
 	if (err)
 		return msg_fail(err, "%s", why.text);
-	err = fast_find(nl, NULL, false, &fast, &why);
+	err = fast_find(nl, NULL, 0, false, &fast, &why);
 	*found |= err || fast.n;
 	err = err ? err : fast_remove(nl, &fast, &why);
 	fast_free(&fast);

@@ -134,7 +134,7 @@ static int get_fast(struct nl *nl, const struct link *link, struct status *s)
 	struct reason why = { "" };
 	struct fast fast;
 	size_t i = 0;
-	int err = fast_find(nl, link, false, &fast, &why);
+	int err = fast_find(nl, &link->index, 1, false, &fast, &why);
 
 	if (err)
 		msg_fail(err, "%s: %s", link->name, why.text);
