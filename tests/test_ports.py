@@ -444,6 +444,8 @@ def test_fast_where_a_port_was(kind, lab):
     gw.nat64('--device', 'nat64', '-i', 'eth0', *POOL, '--fast')
     assert sorted(status(gw)['fast']) == ['eth1', 'eth2']
     ping(h6, WEB)
+    gw.nat64('--device', 'nat64', '-i', 'eth0', '-i', 'eth2', *POOL)        # and a port where that was
+    assert status(gw)['ports'] == ['eth0', 'eth2']
     gw.nat64('--device', 'nat64', '-u')
     assert gw.snapshot() == before
 

@@ -273,12 +273,18 @@ def test_row_changes_before_ours_comes(net, tmp_path, who):
 
 
 def test_interface_moved_to_another_namespace(nat, lab):
-    """The kernel leaves tcx programs at the interface: -u finds them there."""
+    """The kernel leaves tcx programs at the interface: --status says there that they do not work, nobody claims it where it was, and
+    loading again there, or -u, does as everywhere."""
     _, gw, _ = nat
     other = lab.host('other')
     gw.loaded.clear()
     gw.ip('link', 'set', 'eth0', 'netns', other.ns)
+    other.ip('link', 'set', 'eth0', 'up')
     assert order(other) == ['nat64_6to4']
+    assert 'no translator is loaded' in gw.nat64('--status').stdout
+    assert 'the route to 10.0.1.0/24' in other.nat64('--status', rc=1).stdout
+    other.run(NAT64, *LOAD)
+    assert 'route' not in other.run(NAT64, '--status', check=False).stdout
     other.nat64('-u', '-i', 'eth0')
     assert order(other) == order(other, 'egress') == []
 
