@@ -16,7 +16,7 @@
 
 #define LOG_STATES 2 /* BPF_LOG_LEVEL2, kernel/bpf/verifier.c: what it knows before each instruction */
 #define LOG_STATS  4 /* BPF_LOG_STATS: only the summary */
-#define LOG_SIZE   (64 * 1024 * 1024)
+#define LOG_SIZE   (128 * 1024 * 1024)
 #ifdef __riscv
 #define STRICT true /* the kernel lets no program read across words */
 #else
