@@ -88,7 +88,7 @@ def house(machine):
 
 
 @pytest.fixture(scope='module')
-def deb():
+def deb(machine):
     (path,) = glob.glob(f'{ROOT}/build/nat64_*.deb')
     return path
 

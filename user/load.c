@@ -275,19 +275,24 @@ static int set_frags(struct nat64_bpf *skel)
 	return err;
 }
 
-/* Tells the form without KERNEL_BTF of the IPsec policies. A kernel without BTF, whose programs see none, is no news unless there are
- * some. 0, or a negative errno if a second try might succeed. */
-static int find_policies(const struct options *o, struct nat64_config *cfg)
+/* Tells the form without KERNEL_BTF of the IPsec policies. 0, with a negative errno in *unseen if they cannot be seen; or a
+ * negative errno if a second try might succeed. */
+static int find_policies(struct nat64_config *cfg, int *unseen)
 {
 	int err = kernel_policies(cfg);
 
 	if (is_passing(err) && err != -EPERM) /* which is what lockdown=confidentiality says */
 		return err;
-	/* --check says it otherwise. */
-	if (err && o->action != ACTION_CHECK && (!access(KERNEL_BTF_FILE, R_OK) || ipsec_has_policies() > 0))
+	*unseen = err;
+	return 0;
+}
+
+/* A kernel without BTF, whose programs see none, is no news unless there are some. --check says it otherwise. */
+static void warn_of_policies(const struct options *o, int err)
+{
+	if (o->action != ACTION_CHECK && (!access(KERNEL_BTF_FILE, R_OK) || ipsec_has_policies() > 0))
 		msg_warn("IPsec policies cannot be seen here: packets may leave in the clear, but for --device (%s)",
 			 access(KERNEL_BTF_FILE, R_OK) ? "no " KERNEL_BTF_FILE : strerror(-err));
-	return 0;
 }
 
 /* Loads one form of the programs, see object.h. */
@@ -295,13 +300,13 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
 {
 	struct nat64_bpf *skel = *programs = object_open(btf);
-	int err;
+	int err, unseen = 0;
 
 	*inherit = INHERIT_NOTHING;
 	if (!skel)
 		return -errno;
 	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
-	err = btf ? 0 : find_policies(o, (struct nat64_config *)&skel->rodata->cfg);
+	err = btf ? 0 : find_policies((struct nat64_config *)&skel->rodata->cfg, &unseen);
 	if (err)
 		return err;
 	*(__u8 *)&skel->rodata->cfg.xdp_frags = wants_frags(cfg) && kernel_has_xdp_frags();
@@ -314,7 +319,10 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 		*inherit = inheritance(skel, cfg, old);
 		err = reuse(skel, cfg, old, *inherit);
 	}
-	return err ? err : nat64_bpf__load(skel);
+	err = err ? err : nat64_bpf__load(skel);
+	if (!err && unseen)
+		warn_of_policies(o, unseen);
+	return err;
 }
 
 int programs_load(const struct options *o, const struct nat64_config *cfg, const struct loaded *old,
