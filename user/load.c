@@ -300,16 +300,18 @@ static int load_form(bool btf, int cpus, const struct options *o, const struct n
 		     const struct loaded *old, struct nat64_bpf **programs, enum inherit *inherit)
 {
 	struct nat64_bpf *skel = *programs = object_open(btf);
+	struct nat64_config *own;
 	int err, unseen = 0;
 
 	*inherit = INHERIT_NOTHING;
 	if (!skel)
 		return -errno;
-	memcpy((void *)&skel->rodata->cfg, cfg, sizeof(*cfg));
-	err = btf ? 0 : find_policies((struct nat64_config *)&skel->rodata->cfg, &unseen);
+	own = (struct nat64_config *)&skel->rodata->cfg;
+	*own = *cfg;
+	err = btf ? 0 : find_policies(own, &unseen);
 	if (err)
 		return err;
-	*(__u8 *)&skel->rodata->cfg.xdp_frags = wants_frags(cfg) && kernel_has_xdp_frags();
+	own->xdp_frags = wants_frags(cfg) && kernel_has_xdp_frags();
 	bpf_program__set_autoload(skel->progs.nat64_fast, cfg->fast);
 	autoload_xdp(skel);
 	bpf_map__set_autocreate(skel->maps.xdp_targets, cfg->xdp);

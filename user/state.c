@@ -252,16 +252,18 @@ static int find_places(const struct loaded *maps, const struct nat64_config *cfg
 	return err;
 }
 
-static bool has_half(const struct nat64_edit *list, size_t n)
+/* Runs edits; sets *half if one of them was made, but for its place or count. */
+static int run_edits(const struct editor *ed, struct nat64_edit *list, size_t n, bool *half)
 {
-	for (size_t i = 0; i < n; i++)
-		if (list[i].done == NAT64_DONE_HALF)
-			return true;
-	return false;
+	int err = editor_run(ed, list, n);
+
+	for (size_t i = 0; !err && i < n; i++)
+		*half |= list[i].done == NAT64_DONE_HALF;
+	return err;
 }
 
 /* Has the edits made. Those from n_plain on need a place in the list of those in use; if packets have changed it meanwhile,
- * another one. *half: one was, but for its place or count. */
+ * another one. *half as run_edits(). */
 static int run_all(const struct editor *ed, const struct loaded *maps, const struct nat64_config *cfg,
 		   struct nat64_edit *list, size_t n_plain, size_t n, bool *half)
 {
@@ -271,8 +273,7 @@ static int run_all(const struct editor *ed, const struct loaded *maps, const str
 
 	if (n_late)
 		err = find_places(maps, cfg, list + n_plain, n_late);
-	err = err ? err : editor_run(ed, list, n);
-	*half = !err && has_half(list, n);
+	err = err ? err : run_edits(ed, list, n, half);
 	if (err || !n_late)
 		return err;
 	late = malloc(n_late * sizeof(*late));
@@ -291,8 +292,7 @@ static int run_all(const struct editor *ed, const struct loaded *maps, const str
 		for (size_t i = 0; i < n_late; i++)
 			late[i].how = NAT64_EDIT_PLACE;
 		err = find_places(maps, cfg, late, n_late);
-		err = err ? err : editor_run(ed, late, n_late);
-		*half |= !err && has_half(late, n_late);
+		err = err ? err : run_edits(ed, late, n_late, half);
 	}
 	free(late);
 	return err;
@@ -303,7 +303,6 @@ static int apply(const struct editor *ed, const struct loaded *maps, const struc
 {
 	struct nat64_edit *list = malloc((e->n + 1) * sizeof(*list));
 	size_t n = 0, n_plain;
-	bool half = false;
 	int err = list ? prepare(ed, maps, e) : -ENOMEM;
 
 	if (err)
@@ -315,8 +314,7 @@ static int apply(const struct editor *ed, const struct loaded *maps, const struc
 	for (size_t i = 0; i < e->n; i++)
 		if (is_dynamic(&e->list[i].to))
 			list[n++] = order_of(&e->list[i]);
-	err = run_all(ed, maps, cfg, list, n_plain, n, &half);
-	e->half |= half;
+	err = run_all(ed, maps, cfg, list, n_plain, n, &e->half);
 	if (err)
 		goto out;
 	/* Each index is in it once. */
