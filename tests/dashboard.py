@@ -23,8 +23,8 @@ from xml.sax.saxutils import escape
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-from lab import Lab, NAT64                          # noqa: E402
-from recipes import IMAGE, Image                    # noqa: E402
+from lab import Lab, NAT64      # noqa: E402
+from recipes import Image       # noqa: E402
 
 STEP = 5                    # seconds from scrape to scrape, and from point to point
 
@@ -73,8 +73,7 @@ def network(lab, seconds):
     """The gateway, once there is traffic behind it."""
     gw, wan = lab.hosts('gw', 'wan')
     lab.link(gw, 'wan0', wan, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     gw.addr('wan0', '203.0.113.2/24')
     wan.addr('eth0', '203.0.113.1/24', '198.51.100.80/32')
     gw.route('default', 'via', '203.0.113.1')
@@ -139,10 +138,9 @@ class Prometheus:
         return answer['data']['result']
 
 
-def expression_of(target):
-    """With the variables set to what Grafana sets them to for 'All', and for points that are STEP seconds from each other."""
-    expression = re.sub(r'\$(instance|interface)\b', '.*', target['expr'])
-    return expression.replace('$__rate_interval', f'{4 * STEP}s')
+def expression_of(target, interval):
+    """With the variables set to what Grafana sets them to for 'All', and rates over the interval."""
+    return re.sub(r'\$(instance|interface)\b', '.*', target['expr']).replace('$__rate_interval', interval)
 
 
 def results(dashboard, prometheus, start, end):
@@ -151,7 +149,7 @@ def results(dashboard, prometheus, start, end):
     for panel in dashboard['panels']:
         found = []
         for target in panel['targets']:
-            expression = expression_of(target)
+            expression = expression_of(target, f'{4 * STEP}s')
             some = prometheus.ask('query_range', query=expression, start=start, end=end, step=STEP)
             found += [(target['legendFormat'], series) for series in some]
         assert found, f'{panel["title"]}: nothing to show'
@@ -318,8 +316,7 @@ def main():
         prometheus = Prometheus(gw, prometheus_of_debian(directory))
         start = int(time.time()) + 6 * STEP         # rates take some scrapes
         end = start + (options.seconds - 8 * STEP) // STEP * STEP
-        while time.time() < end:
-            time.sleep(1)
+        time.sleep(end - time.time())
         found = results(dashboard, prometheus, start, end)
         made = f'Drawn by "make dashboard", without Grafana: two translators under traffic in network namespaces, as Prometheus ' \
                f'{prometheus.version} has their metrics.'

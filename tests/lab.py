@@ -152,6 +152,11 @@ class Host:
             with open('/proc/sys/' + name.replace('.', '/'), 'r+' if value is not None else 'r', encoding='ascii') as f:
                 return f.write(str(value)) if value is not None else f.read().strip()
 
+    def forwards(self):
+        """It is a router, for both families."""
+        self.sysctl('net.ipv4.ip_forward', 1)
+        self.sysctl('net.ipv6.conf.all.forwarding', 1)
+
     def mac(self, ifname):
         return json.loads(self.ip('-j', 'link', 'show', 'dev', ifname))[0]['address']
 
@@ -272,6 +277,19 @@ def changes(before, after):
     return '\n'.join([f'- {line}' for line in sorted(before - after)] + [f'+ {line}' for line in sorted(after - before)])
 
 
+@contextlib.contextmanager
+def nothing_lost(*traffic):
+    """The started pings are under way, and lose none of their packets until this ends."""
+    for ping in traffic:
+        ping.stdout.readline()
+        assert 'bytes from' in ping.stdout.readline()
+    yield
+    for ping in traffic:
+        os.killpg(ping.pid, signal.SIGINT)
+        out = ping.communicate(timeout=patience(20))[0]
+        assert ' 0% packet loss' in out, out[-300:]
+
+
 class Lab:
     """Hosts and links. On leaving, whatever was loaded is unloaded, and everything must be gone."""
 
@@ -352,8 +370,7 @@ def standard(lab, mtu=None, mtu4=None):
     h6, gw, h4 = lab.hosts('h6', 'gw', 'h4')
     lab.link(h6, 'eth0', gw, 'eth0', mtu)
     lab.link(gw, 'eth1', h4, 'eth0', mtu4)
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     h6.addr('eth0', 'fc00:6::6/64')
     gw.addr('eth0', 'fc00:6::1/64')
     h6.route('default', 'via', 'fc00:6::1')

@@ -138,8 +138,7 @@ def home(lab, others=()):
     else:
         lab.link(lan, 'eth0', gw, 'lan0')
     lab.link(gw, 'wan0', wan, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     gw.addr('lan0', '2001:db8:1::1/64')
     if not others:
         lan.addr('eth0', '2001:db8:1::10/64')

@@ -230,8 +230,7 @@ def test_a_host_moves_from_vlan_to_vlan(lab):
             if 'Unknown device type' in done.stderr:
                 not_here('VLAN')
             host.ip('link', 'set', ifname, 'up')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     gw.addr('wan', '192.0.2.1/24')
     h4.addr('eth0', f'{H4}/24')
     h4.route('default', 'via', '192.0.2.1')
@@ -360,8 +359,7 @@ def test_containers(lab, file):
     """Twenty, each on a veth of its own with a route to its address, and one pool. They come and go."""
     gw, h4 = lab.hosts('gw', 'h4')
     lab.link(gw, 'wan', h4, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     gw.addr('wan', '192.0.2.1/24')
     h4.addr('eth0', f'{H4}/24')
     h4.route('default', 'via', '192.0.2.1')

@@ -148,8 +148,7 @@ def hosts(request, lab):
     for host in h6, gw:
         host.ip('link', 'set', 'eth0', 'up')
         host.sysctl('net.ipv4.conf.all.rp_filter', 1)
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     h6.addr('eth0', f'{H6}/64')
     gw.addr('eth0', 'fc00:6::1/64')
     gw.addr('eth1', '192.0.2.1/24')

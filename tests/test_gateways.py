@@ -95,8 +95,7 @@ class Gateway:
     def __init__(self, host, number, tmp_path):
         self.host, self.number, self.tmp = host, number, tmp_path
         self.processes, self.mirror, self.log, self.events = [], None, None, []
-        host.sysctl('net.ipv4.ip_forward', 1)
-        host.sysctl('net.ipv6.conf.all.forwarding', 1)
+        host.forwards()
         Image(host)
 
     def load(self):

@@ -80,8 +80,7 @@ def test_the_mac_address_changes(lab, tmp_path_factory, fast, how):
             gw.ip('link', 'set', dev, 'up')
         assert gw.mac('eth0') == '0a:00:00:00:00:01'
     lab.link(gw, 'eth1', h4, 'eth0')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     gw.sysctl('net.ipv6.conf.eth0.ndisc_notify', 1)       # or h6 finds out half a minute later
     h6.addr('eth0', 'fc00:6::6/64')
     gw.addr('eth0', 'fc00:6::1/64')

@@ -9,6 +9,7 @@ import xml.etree.ElementTree
 
 import pytest
 
+from dashboard import expression_of
 from lab import standard
 from recipes import IMAGE, ROOT, Image, blocks, text, type_in
 from test_docs import cells
@@ -122,7 +123,7 @@ def queries():
         f'label_values(nat64_info, {label})' for label in ('instance', 'interface')}
     for panel in dashboard['panels']:
         for target in panel['targets']:
-            expression = re.sub(r'\$(instance|interface)\b', '.*', target['expr']).replace('$__rate_interval', '5m')
+            expression = expression_of(target, '5m')
             assert '$' not in expression and target['datasource']['uid'].strip('${}') in variables
             yield panel['title'], expression, target['legendFormat']
 

@@ -111,8 +111,7 @@ def test_trunk(lab):
         if 'Unknown device type' in done.stderr:
             not_here('VLAN')
         host.ip('link', 'set', 'eth0.10', 'up')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     for ifname, n in ('eth0', 6), ('eth0.10', 10):
         h6.addr(ifname, f'fc00:{n}::6/64')
         gw.addr(ifname, f'fc00:{n}::1/64')
@@ -353,8 +352,7 @@ def test_bridge_with_netfilter(lab, calls, file):
             gw.sysctl(f'net.bridge.bridge-nf-call-{family}tables', calls)
     except FileNotFoundError:
         not_here('br_netfilter')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     h6.addr('eth0', 'fc00:6::6/64')
     gw.addr('br0', 'fc00:6::1/64')
     h6.route('default', 'via', 'fc00:6::1')

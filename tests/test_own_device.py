@@ -282,8 +282,7 @@ def test_clat(lab, file):
     h6, gw, h4 = standard(lab)
     gw.load()                                                   # the NAT64 of the network
     gw.route('fc00:c1a7::/96', 'via', 'fc00:6::6')
-    h6.sysctl('net.ipv4.ip_forward', 1)
-    h6.sysctl('net.ipv6.conf.all.forwarding', 1)
+    h6.forwards()
     h6.load('-6', 'fc00:c1a7::/96', '-s', '64:ff9b::/96=0.0.0.0/0', device='clat', v4=None, allow=())
     h6.addr('clat', '192.0.0.1/32')
     ping(h6, H4)
@@ -302,8 +301,7 @@ def test_clat_of_a_router(lab, file):
     lab.link(h6, 'lan', h, 'eth0')
     gw.load()
     gw.route('fc00:c1a7::/96', 'via', 'fc00:6::6')
-    h6.sysctl('net.ipv4.ip_forward', 1)
-    h6.sysctl('net.ipv6.conf.all.forwarding', 1)
+    h6.forwards()
     for conf in 'all', 'default', 'lan', 'eth0':
         h6.sysctl(f'net.ipv4.conf.{conf}.rp_filter', 1)
     h6.addr('lan', '192.168.7.1/24')

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import tarfile
@@ -14,7 +13,7 @@ import tarfile
 import pytest
 
 from bpf import Translator
-from lab import NAT64, PYTHON, embed, patience
+from lab import NAT64, PYTHON, embed, nothing_lost, patience
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 
@@ -322,15 +321,9 @@ def test_upgrade_remove_purge(request, tmp_path, kind, machine, net):
     before = mappings()
     with Translator(gw, 'eth0') as t:
         programs = t.to4.id, t.to6.id
-    pings = [h6.start('ping', '-i', '0.002', embed('192.0.2.2')), h4.start('ping', '-i', '0.002', before[0][0])]
-    for p in pings:
-        p.stdout.readline()
-        assert 'bytes from' in p.stdout.readline()
-    machine.run(*upgrade, later, host=gw)
-    for p in pings:
-        os.killpg(p.pid, signal.SIGINT)
-        out = p.communicate(timeout=patience(20))[0]
-        assert ' 0% packet loss' in out, out[-300:]
+    traffic = [h6.start('ping', '-i', '0.002', embed('192.0.2.2')), h4.start('ping', '-i', '0.002', before[0][0])]
+    with nothing_lost(*traffic):
+        machine.run(*upgrade, later, host=gw)
     talk(b'after')
     connection.close()
     assert mappings() == before

@@ -523,8 +523,7 @@ def test_port_without_ethernet(lab, kind, rp, file):
     lab.link(gw, 'wan', h4, 'eth0')
     for host in peer, gw:
         host.ip('link', 'set', 'eth0', 'up')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     for conf in 'all', 'eth0', 'lan':
         gw.sysctl(f'net.ipv4.conf.{conf}.rp_filter', rp)
     peer.addr('eth0', 'fc00:6::6/64')

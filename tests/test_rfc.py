@@ -1324,8 +1324,7 @@ def older(packet):
 def test_headers_outside_the_linear_part(lab):
     """Both ways through the stack of a gateway with packets that have nothing but the Ethernet header in one piece."""
     gw = lab.host('gw')
-    gw.sysctl('net.ipv4.ip_forward', 1)
-    gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+    gw.forwards()
     tap6, tap4 = Tap(gw, 'eth0'), Tap(gw, 'eth1')
     gw.addr('eth0', 'fc00:6::1/64')
     gw.addr('eth1', '192.0.2.1/24')

@@ -5,13 +5,12 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 
 import pytest
 
 from bpf import Translator
-from lab import NAT64, embed, patience
+from lab import NAT64, embed, nothing_lost
 from test_load import pings
 from test_per_prefix import counted
 
@@ -111,15 +110,9 @@ def test_upgrade_under_traffic(kind, net, release, name):
     before = counters(gw, release)
     traffic = [host.start('ping', '-i', '0.002', *argv) for host, argv in ((h6, ('-I', 'fc00:6::6', embed('192.0.2.2'))),
                                                                           (h4, (address,)))]
-    for p in traffic:
-        p.stdout.readline()
-        assert 'bytes from' in p.stdout.readline()
-    done = gw.run(NAT64, *LOAD, *new)
-    again = gw.run(NAT64, *LOAD, *new, '-t', 99)
-    for p in traffic:
-        os.killpg(p.pid, signal.SIGINT)
-        out = p.communicate(timeout=patience(20))[0]
-        assert ' 0% packet loss' in out, out[-300:]
+    with nothing_lost(*traffic):
+        done = gw.run(NAT64, *LOAD, *new)
+        again = gw.run(NAT64, *LOAD, *new, '-t', 99)
     assert done.stderr == again.stderr == ''
     assert owners(gw) == there
     not_less(counters(gw), before)

@@ -34,8 +34,7 @@ def net():
         for host, card, name in zip((h6, gw, gw, h4), CARDS, ('eth0', 'eth0', 'eth1', 'eth0')):
             os.system(f'ip link set {card} netns {host.ns} name {name}')
             host.ip('link', 'set', name, 'up')
-        gw.sysctl('net.ipv4.ip_forward', 1)
-        gw.sysctl('net.ipv6.conf.all.forwarding', 1)
+        gw.forwards()
         for host, ifname, *addresses in (h6, 'eth0', 'fc00:6::6/64'), (gw, 'eth0', 'fc00:6::1/64'), \
                 (gw, 'eth1', '192.0.2.1/24'), (h4, 'eth0', '192.0.2.2/24'):
             host.addr(ifname, *addresses)
