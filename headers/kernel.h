@@ -13,6 +13,8 @@
 #define XFRM_FWD   2
 #define XFRM_BLOCK 1
 
+#define XDP_FLAGS_HAS_FRAGS 1 /* enum xdp_buff_flags of net/xdp.h */
+
 #ifdef KERNEL_BTF
 #include <bpf/bpf_core_read.h>
 
@@ -50,6 +52,7 @@ struct xdp_rxq_info {
 
 struct xdp_buff {
 	struct xdp_rxq_info *rxq;
+	__u32 flags; /* enum xdp_buff_flags, Linux 5.18 */
 } __attribute__((preserve_access_index));
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __ksym; /* Linux 6.2 */
@@ -121,6 +124,21 @@ static __always_inline bool xdp_has_ipsec_policy(struct xdp_md *ctx)
 	return has_policy();
 }
 #endif
+
+/* Has a frame more than the `len` bytes that XDP programs see? With a large MTU, drivers put what does not fit into one buffer into
+ * others. */
+static __always_inline bool xdp_has_frags(struct xdp_md *ctx, __u32 len)
+{
+	if (!cfg.xdp_frags)
+		return false;
+#ifdef KERNEL_BTF
+	(void)len;
+	return bpf_core_field_exists(struct xdp_buff, flags) &&
+	       READ_ONCE(((const struct xdp_buff *)bpf_cast_to_kern_ctx(ctx))->flags) & XDP_FLAGS_HAS_FRAGS;
+#else
+	return bpf_xdp_get_buff_len(ctx) != len;
+#endif
+}
 
 /* Does something hang on a packet from where it has been before: a conntrack entry, the bridge that it came by
  * (br_netfilter), the IPsec state that decrypted it? The IPv4 stack would take it for its own. */

@@ -59,12 +59,6 @@ static __always_inline __u32 xdp_len(const struct xdp_md *ctx)
 	return xdp_data_end(ctx) - xdp_data(ctx);
 }
 
-/* Is all of the frame between the start and the end? With a large MTU, drivers put what does not fit into one buffer into others. */
-static __always_inline bool xdp_is_in_one(struct xdp_md *ctx)
-{
-	return !cfg.xdp_frags || bpf_xdp_get_buff_len(ctx) == xdp_len(ctx);
-}
-
 /* As pkt_at. */
 static __always_inline void *xdp_at(const struct xdp_md *ctx, __u32 off, __u32 len)
 {
@@ -147,6 +141,7 @@ static __always_inline enum xdp_verdict translate_xdp64(struct xdp_md *ctx, stru
 {
 	const struct ipv6hdr *h = xdp_header(ctx, ETH_P_IPV6, sizeof(*h));
 	const struct hop4 *hop;
+	__u32 len = xdp_len(ctx);
 	__sum16 *check, sum;
 	struct iphdr new;
 	struct found f;
@@ -155,7 +150,7 @@ static __always_inline enum xdp_verdict translate_xdp64(struct xdp_md *ctx, stru
 
 	if (!h || h->version != 6 || !in_nat64_prefix((const union nat64_v6 *)&h->daddr) || h->hop_limit <= 1 ||
 	    (h->nexthdr != IPPROTO_TCP && h->nexthdr != IPPROTO_UDP) ||
-	    xdp_len(ctx) != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || !xdp_is_in_one(ctx) ||
+	    len != ETH_HEADER + IP6_HEADER + (__u32)bpf_ntohs(h->payload_len) || xdp_has_frags(ctx, len) ||
 	    xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	parse_header6(p, h, ETH_HEADER);
@@ -204,7 +199,7 @@ static __always_inline enum xdp_verdict translate_xdp46(struct xdp_md *ctx, stru
 	csum_t v4;
 
 	if (!h || !is_ours4(h->daddr) || !is_plain4(h) || (h->protocol != IPPROTO_TCP && h->protocol != IPPROTO_UDP) ||
-	    !xdp_is_in_one(ctx) || xdp_has_ipsec_policy(ctx))
+	    xdp_has_frags(ctx, len) || xdp_has_ipsec_policy(ctx))
 		return XDP_LEAVE;
 	if (parse4(p, h, ETH_HEADER, len - ETH_HEADER) != NAT64_PASS || check_l4_header(p) != NAT64_PASS ||
 	    addresses46(p, &hop) != NAT64_PASS || (is_traced() && is_traced_pair(p)))
