@@ -153,18 +153,22 @@ class Bench:
             self.skipped[what] = why
             print(f'bench: LEFT OUT: {what}: {why}', file=sys.stderr)
 
-    def argv(self, flow, hosts, dev, action, *options):
+    def argv(self, flow, hosts, dev, action, *options, cpu=CPUS[-1]):
         frame = self.macs[flow.dev] + '020000000001' + ('86dd' if flow.packet[0] >> 4 == 6 else '0800') \
             + flow.packet.hex()
         if len(frame) > 256:        # flood.h: FRAME_MAX; what is behind is zero
             options, frame = (*options, '-l', len(frame) // 2), frame[:256]
         several = ['-h', hosts, '-a', flow.word, '-i', flow.ip_checksum, '-u', flow.udp_checksum]
-        return [FLOOD, '-c', CPUS[-1], *options, *(several if hosts > 1 else []), 'send', dev, action, frame]
+        return [FLOOD, '-c', cpu, *options, *(several if hosts > 1 else []), 'send', dev, action, frame]
+
+    def way_in(self, flow, action):
+        """Where packets are made that are to come in as from a driver (pass), or by the link (tx)."""
+        return (self.gw, flow.dev) if action == 'pass' else (self.neighbours[flow.dev], 'eth0')
 
     def send(self, flow, *, hosts=1, frames=None, rate=None, action='pass', sink=True):
         """Run build/flood: (sent, arrived, nanoseconds from the first to the last, nanoseconds for each in the median
         slice of about a millisecond). rate: (nanoseconds between frames, milliseconds)."""
-        host, dev = (self.gw, flow.dev) if action == 'pass' else (self.neighbours[flow.dev], 'eth0')
+        host, dev = self.way_in(flow, action)
         options = ['-g', rate[0], '-t', rate[1]] if rate else ['-n', frames or self.frames]
         options += ['-s', self.sinks[flow.dev]] if sink else []
         sent, arrived, took, each = host.run(*self.argv(flow, hosts, dev, action, *options)).stdout.split()
@@ -182,6 +186,14 @@ class Bench:
             raise Void(f'{what}: of {sent} packets {arrived} ' +
                        ('arrived' if reason is None else f'were dropped as {reason}'))
         return took / arrived if lossy else each
+
+    def together(self, flows, action):
+        """Nanoseconds from a packet to the next, of flows that come at a time, each by a CPU of its own."""
+        running = []
+        for cpu, flow in zip(CPUS, flows):
+            host, dev = self.way_in(flow, action)
+            running.append(host.start(*self.argv(flow, 1, dev, action, '-n', 3 * self.frames, cpu=cpu), stdout=subprocess.PIPE))
+        return 1 / sum(1 / float(process.communicate()[0].split()[-1]) for process in running)
 
     def drops(self, reason):
         if reason is None:
@@ -291,17 +303,41 @@ class Bench:
                 self.gw.ip('link', 'set', name, 'xdpdrv', 'off')
 
     @contextlib.contextmanager
-    def gateway_cpu(self):
-        """The gateway's work on the first CPU, by receive packet steering, and the generator on the last."""
+    def steered(self, cpu):
+        """The gateway's work on this CPU, one packet after the other, by receive packet steering."""
         def steer(mask):
             for dev in 'eth0', 'eth1':
                 self.gw.run('ip', 'netns', 'exec', self.gw.ns, 'sh', '-c',
                             f'echo {mask} >/sys/class/net/{dev}/queues/rx-0/rps_cpus')
-        steer(f'{1 << CPUS[0]:x}')
+        steer(f'{1 << cpu:x}')
         try:
             yield
         finally:
             steer('0')
+
+    def gateway_cpu(self):
+        """The gateway's work on the first CPU, and the generator on the last."""
+        return self.steered(CPUS[0])
+
+    @contextlib.contextmanager
+    def queues(self, count):
+        """Links with so many queues, one for each CPU."""
+        def have(n):
+            for host, dev in self.ports:
+                host.run('ethtool', '-L', dev, 'rx', n, 'tx', n)
+        have(count)
+        try:
+            yield
+        finally:
+            have(1)
+
+    def made(self, flow):
+        """Nanoseconds to make a packet that is dropped where the stack begins: to another MAC address, it is somebody else's."""
+        own, self.macs = self.macs, {flow.dev: '020000000002'}
+        try:
+            return self.send(flow, sink=False)[-1]
+        finally:
+            self.macs = own
 
     @contextlib.contextmanager
     def without(self, ports, *features):
@@ -347,6 +383,26 @@ def udp64(b):
             for way, flow in flows.items():
                 b.row(f'Tayga, {way}, 1 flow', b.measure(f'Tayga {way}', flow, lossy=True), base[way, 1],
                       subject='tayga', in_chart=True)
+
+
+def single(b):
+    """As the rows of udp, but not in lists: with those the kernel takes 64 packets at a time through each of its steps. And
+    what of it is forwarding: the rest, making a packet, is the generator's, and on another CPU with real traffic."""
+    flows = {TO4: from6(), TO6: from4(pool_host(1))}
+    with b.steered(CPUS[-1]):
+        made = b.row('made, and dropped where the stack begins', b.made(plain(TO4)), subject='plain')
+        base = {way: b.row(f'plain IPv4, {way} direction', b.plain(way), subject='plain') for way in flows}
+
+        def rows(name, way, subject):
+            value = b.row(name, b.measure(name, flows[way]), base[way], subject=subject)
+            b.row(f'{name}, less the making', value - made, base[way] - made, subject=subject)
+        with b.loaded():
+            b.send(from6(), frames=64, sink=False)
+            for way in flows:
+                rows(f'{way}, 1 flow', way, 'nat64')
+                with b.floor(way) as ready:
+                    if ready:
+                        rows(f"{way}, only the kernel's part", way, 'floor')
 
 
 def short(b):
@@ -396,6 +452,33 @@ def xdp(b):
                     ('not allowed', from6('2001:db8::2:0'), 'not-allowed'):
                 b.row(f'{TO4}, {name}, --xdp', b.measure(name, flow, hosts=10000, reason=reason, action='tx'),
                       base[TO4, '64-byte packets'], in_chart=True)
+
+
+def cpus(b):
+    """Two CPUs against one, with a flow and a queue of the link for each."""
+    if len(CPUS) < 2:
+        b.skip('two CPUs', 'there is one')
+        return
+
+    def row(name, flows, action):
+        one, two = b.together(flows[:1], action), b.together(flows, action)
+        b.row(f'{name}: two CPUs, times one', one / two, unit='')
+
+    ways = {TO4: [from6(), from6('fc00:66::1:1')], TO6: [from4(pool_host(1)), from4(pool_host(2))]}
+    for way in ways:
+        row(f'plain IPv4, {way} direction', [plain(way)] * 2, 'pass')
+    with b.loaded():
+        for flow in ways[TO4]:
+            b.send(flow, frames=64, sink=False)
+        for way, flows in ways.items():
+            row(way, flows, 'pass')
+    if not b.option('--xdp'):
+        return
+    with b.queues(2), b.xdp_sinks(), b.loaded(more=XDP):
+        for flow in ways[TO4]:
+            b.send(flow, frames=64, sink=False, action='tx')
+        for way, flows in ways.items():
+            row(f'{way}, --xdp', flows, 'tx')
 
 
 def attack(b):
@@ -569,6 +652,9 @@ def throughput(b):
             b.send(from6(), frames=64, sink=False)
             for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
                 b.row(f'throughput {way} at 0.001 % loss', search(flow), base[way], 'Mpps', in_chart=True)
+                with b.floor(way) as ready:
+                    if ready:
+                        b.row(f"throughput {way}, only the kernel's part", search(flow), base[way], 'Mpps', subject='floor')
 
 
 def mirror(b):
@@ -615,16 +701,18 @@ def load(b):
 # Name, function, title, rounds at the most.
 GROUPS = {name: (function, title, most) for name, function, title, most in [
     ('udp', udp64, '64-byte UDP packets', 99),
+    ('single', single, '64-byte UDP packets one by one, not in lists', 99),
     ('short', short, '64-byte UDP packets that are padding in part', 99),
     ('link', link, '64-byte UDP packets that come over the veth link, its NAPI and GRO', 99),
     ('xdp', xdp, 'By XDP, over the veth link; the far host counts by XDP, too', 99),
+    ('cpus', cpus, 'Two CPUs', 99),
     ('attack', attack, 'New hosts; what a scan or an attack costs', 99),
     ('growth', growth, 'How cost grows', 99),
     ('static', static, 'Static prefixes', 99),
     ('programs', programs, 'The programs alone', 99),
     ('tcp', tcp, 'TCP, 1460-byte segments', 5),
     ('latency', latency, 'Latency of a 64-byte request, gateway half loaded', 5),
-    ('rfc8219', throughput, 'Throughput, gateway on a CPU of its own', 2),
+    ('rfc8219', throughput, 'Throughput, gateway on a CPU of its own', 5),
     ('mirror', mirror, 'Mappings mirrored to another gateway; ratio to the same without a mirror', 3),
     ('load', load, 'Loading and unloading', 99),
 ]}
