@@ -102,6 +102,12 @@ def pool_host(n, base=POOL):
     return str(ipaddress.ip_address(base) + n)
 
 
+def packet_to(way):
+    """What a packet of the first host has become: from its EtherType on, in hex."""
+    packet = udp(pool_host(1), BEHIND4) if way == TO4 else udp(embed(BEHIND4), BEHIND6)
+    return ('0800' if way == TO4 else '86dd') + packet.hex()
+
+
 class Row:
     """A line of the result. unit: ns/packet and other times are better when less, all else when more."""
 
@@ -266,8 +272,7 @@ class Bench:
         dev = DEVICE[1] if device else 'eth0'
         own = self.gw.mac(dev).replace(':', '')
         dst = own if device or way == TO4 else self.h6.mac('eth0').replace(':', '')
-        packet = udp(pool_host(1), BEHIND4) if way == TO4 else udp(embed(BEHIND4), BEHIND6)
-        frame = dst + own + ('0800' if way == TO4 else '86dd') + packet.hex()
+        frame = dst + own + packet_to(way)
         which = ('device-' if device else '') + ('6to4' if way == TO4 else '4to6')
         process = self.gw.start(FLOOD, 'floor', dev, which, frame)
         try:
@@ -290,12 +295,16 @@ class Bench:
                 host.ip('link', 'set', 'eth0', 'xdpdrv', 'off')
 
     @contextlib.contextmanager
-    def forwarder(self, way):
-        """An XDP program on the gateway that does nothing but send frames on."""
+    def forwarder(self, way, translated=False):
+        """An XDP program on the gateway that does nothing but send frames on; or what none does without that translates them, see
+        floor(): room for the other header, and a header."""
         dev, to, far = ('eth0', 'eth1', self.h4) if way == TO4 else ('eth1', 'eth0', self.h6)
         macs = far.mac('eth0').replace(':', '') + self.macs[to]
-        self.gw.run(FLOOD, 'forward', dev, to, macs)
         self.gw.run(FLOOD, 'forward', to, dev, macs)        # a veth takes frames from XDP if it has a program itself
+        if translated:
+            self.gw.run(FLOOD, 'translate', dev, to, macs + packet_to(way))
+        else:
+            self.gw.run(FLOOD, 'forward', dev, to, macs)
         try:
             yield
         finally:
@@ -438,6 +447,10 @@ def xdp(b):
             with b.forwarder(way):
                 b.row(f'a frame sent on as it is, {way} direction', b.measure('forwarder', plain(way), action='tx'),
                       base[way, '64-byte packets'], subject='floor', in_chart=True)
+        for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+            with b.forwarder(way, translated=True):
+                name = f'{way}, only room and a header, --xdp'
+                b.row(name, b.measure(name, flow, action='tx'), base[way, '64-byte packets'], subject='floor')
         with b.loaded(more=XDP):
             for payload, size in (18, '64-byte packets'), (1472 - 20, '1500-byte packets'):
                 for way, flow in (TO4, from6(payload=payload)), (TO6, from4(pool_host(1), payload=payload)):

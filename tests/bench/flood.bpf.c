@@ -164,6 +164,32 @@ int flood_forward(struct xdp_md *ctx)
 	return bpf_redirect(cfg.to, 0);
 }
 
+/* What no translator by XDP does without: to make room, to write headers, and to send the frame on. cfg.frame is an IPv4 packet where
+ * IPv6 comes, or IPv6 where IPv4 does; what is behind its headers does not matter. */
+SEC("xdp")
+int floor_xdp(struct xdp_md *ctx)
+{
+	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
+	const bool to4 = cfg.frame[sizeof(struct ethhdr)] >> 4 == 4;
+	const __u32 len = sizeof(struct ethhdr) + (to4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	__u16 *at;
+	__u32 i;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end || eth->h_proto != bpf_htons(to4 ? ETH_P_IPV6 : ETH_P_IP))
+		return XDP_PASS;
+	if (bpf_xdp_adjust_head(ctx, to4 ? 20 : -20))
+		return XDP_DROP;
+	at = (void *)(long)ctx->data;
+	if ((void *)at + sizeof(struct ethhdr) + sizeof(struct ipv6hdr) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+#pragma unroll
+	for (i = 0; i < (sizeof(struct ethhdr) + sizeof(struct ipv6hdr)) / 2; i++)
+		if (i < len / 2)
+			at[i] = header[i];
+	return bpf_redirect(cfg.to, 0);
+}
+
 /* What no translator by tc does without: to be called, to have the kernel change the protocol, and to write headers; on a device of
  * the translator's own also to give the packet back to the stack. The headers of cfg.frame take the place of what the
  * generator's packets have. */

@@ -32,6 +32,7 @@ static const char usage[] =
 	"usage: flood sink IF                 count and drop what comes in; prints the id of the map that counts\n"
 	"       flood xdp-sink IF             the same by XDP\n"
 	"       flood forward IF TO MACS      send what comes in by IF on by TO, by XDP, with these MAC addresses in hex\n"
+	"       flood translate IF TO FRAME   the same with FRAME's headers, of the other protocol\n"
 	"       flood floor IF WAY FRAME      WAY: 6to4 (ingress) or 4to6 (egress): while it runs, the packets of the\n"
 	"                                     benchmark leave the hook, before other programs there, with FRAME's headers;\n"
 	"                                     device-6to4, device-4to6 (egress): and come in again\n"
@@ -125,8 +126,8 @@ out:
 	return err;
 }
 
-/* Attaches one of the programs by XDP, for as long as nobody takes it away. */
-static int attach_xdp(int ifindex, const struct flood_config *cfg, bool sink)
+/* Attaches the program of this name by XDP, for as long as nobody takes it away. */
+static int attach_xdp(int ifindex, const struct flood_config *cfg, const char *name)
 {
 	struct flood_bpf *skel = flood_bpf__open();
 	struct bpf_map_info info = {};
@@ -136,12 +137,12 @@ static int attach_xdp(int ifindex, const struct flood_config *cfg, bool sink)
 
 	if (!skel)
 		return -errno;
-	mine = sink ? skel->progs.flood_xdp_sink : skel->progs.flood_forward;
+	mine = bpf_object__find_program_by_name(skel->obj, name);
 	skel->rodata->cfg = *cfg;
 	err = load_only(skel, mine);
 	err = err ? err : bpf_xdp_attach(ifindex, bpf_program__fd(mine), XDP_FLAGS_DRV_MODE, NULL);
 	err = err ? err : bpf_obj_get_info_by_fd(bpf_map__fd(skel->maps.arrived), &info, &size);
-	if (!err && sink)
+	if (!err && mine == skel->progs.flood_xdp_sink)
 		printf("%u\n", info.id);
 	flood_bpf__destroy(skel);
 	return err;
@@ -337,10 +338,10 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[0], "sink")) {
 		err = attach_sink(ifindex);
 	} else if (argc == 2 && !strcmp(argv[0], "xdp-sink")) {
-		err = attach_xdp(ifindex, &cfg, true);
-	} else if (argc == 4 && !strcmp(argv[0], "forward") && parse_frame(argv[3], &cfg) &&
-		   (cfg.to = if_nametoindex(argv[2]))) {
-		err = attach_xdp(ifindex, &cfg, false);
+		err = attach_xdp(ifindex, &cfg, "flood_xdp_sink");
+	} else if (argc == 4 && (!strcmp(argv[0], "forward") || !strcmp(argv[0], "translate")) &&
+		   parse_frame(argv[3], &cfg) && (cfg.to = if_nametoindex(argv[2]))) {
+		err = attach_xdp(ifindex, &cfg, *argv[0] == 'f' ? "flood_forward" : "floor_xdp");
 	} else if (argc == 4 && !strcmp(argv[0], "floor") && parse_frame(argv[3], &cfg)) {
 		cfg.again = !strncmp(argv[2], "device", 6);
 		err = hold_floor(ifindex, &cfg, !!strstr(argv[2], "4to6"));
