@@ -86,7 +86,8 @@ def test_beside_a_translator(nat):
     (['--check', '-a', 'fc00::/8', '-i', 'eth0'], '-a fc00::/8: there are no IPv4 addresses'),
     (['--check', '-i', 'lo'], 'loopback'),
     (['--check', '--metrics'], '--metrics: only with --status'),
-    (['--check', '--status'], '--status: something else is to be done already'),
+    (['--check', '--status'], '--status: not together with --check'),
+    (['--check', '-u'], '-u: not together with --check'),
     (['--check', '--dry-run'], '--dry-run: only to load'),
     (['--check', '--restore', '/nosuch'], '--restore: not together'),
     (['--check', '--device', 'nat64', '--fast'], '--fast: not with --device alone'),
@@ -266,8 +267,8 @@ def test_rp_filter(net):
     gw.sysctl('net.ipv4.conf.eth0.rp_filter', 1)
     assert findings(gw, *both)['rp_filter'] == [
         ('note', 'eth0: on: what has become IPv4 goes by the device, which costs speed (sysctl net.ipv4.conf.all.rp_filter=0 '
-                 'net.ipv4.conf.eth0.rp_filter=0)'), ('ok', 'eth1: in nobody\'s way')]
-    assert findings(gw, *SETUP)['rp_filter'] == [('ok', 'eth0: in nobody\'s way')]
+                 'net.ipv4.conf.eth0.rp_filter=0)'), ('ok', 'eth1: does no harm')]
+    assert findings(gw, *SETUP)['rp_filter'] == [('ok', 'eth0: does no harm')]
 
 
 def test_br_netfilter(net):
@@ -347,7 +348,7 @@ def test_xdp(net):
 
 def test_offloads(net):
     _, gw, _ = net
-    assert finding(gw, 'offloads', *SETUP) == ('ok', 'eth0: in nobody\'s way')
+    assert finding(gw, 'offloads', *SETUP) == ('ok', 'eth0: none that harms')
     done = gw.run('ethtool', '-K', 'eth0', 'rx-udp-gro-forwarding', 'on', check=False)
     big = gw.run('ip', 'link', 'set', 'eth0', 'gro_max_size', 100000, check=False)
     said = findings(gw, *SETUP).get('offloads')

@@ -80,15 +80,21 @@ static int option_take(const struct option_spec *spec, const char *title, const 
 	return 0;
 }
 
-/* An option that says what to do */
-static int option_action(const struct option_spec *spec, const char *title, struct options *o)
+/* An option of the table that says what to do */
+static int option_action(const struct option_spec *table, const struct option_spec *spec, const char *title,
+			 struct options *o)
 {
+	char before[64];
+
 	if (spec->action == ACTION_LOAD || spec->action == o->action)
 		return 0;
-	if (o->action != ACTION_LOAD)
-		return msg_fail(-EINVAL, "%s: something else is to be done already, and only one thing can be", title);
-	o->action = spec->action;
-	return 0;
+	if (o->action == ACTION_LOAD) {
+		o->action = spec->action;
+		return 0;
+	}
+	while (table->action != o->action)
+		table++;
+	return msg_fail(-EINVAL, "%s: not together with %s", title, option_title(table, before));
 }
 
 /* What getopt did not like. */
@@ -427,7 +433,7 @@ int options_parse(const struct option_spec *table, int argc, char **argv, struct
 		for (i = 0; ret != LONG_ONLY + (int)i && ret != table[i].letter; i++)
 			;
 		option_title(&table[i], title);
-		err = option_action(&table[i], title, o);
+		err = option_action(table, &table[i], title, o);
 		if (takes_words(&table[i])) {
 			if (optarg && first && strcmp(first, optarg))
 				return msg_fail(-EINVAL, "%s %s: given twice, with different values", title, optarg);

@@ -34,7 +34,7 @@ struct wanted {
 	struct route *route;
 	size_t n;
 	const struct options *o;
-	const unsigned int *kin; /* other interfaces of the translator: routes to them are in nobody's way */
+	const unsigned int *kin; /* other interfaces of the translator: routes to them do no harm */
 	size_t n_kin;
 	struct hop hop;
 };

@@ -132,8 +132,8 @@ static void look_at_lockdown(struct survey *s)
 		      "confidentiality: the slower form of the programs cannot see IPsec policies (lockdown=integrity)");
 	else
 		found(s, STATE_OK, "lockdown", "%s",
-		      is_locked_down("confidentiality") ? "confidentiality, which is in nobody's way here"
-		      : is_locked_down("integrity")	? "integrity, which is in nobody's way here"
+		      is_locked_down("confidentiality") ? "confidentiality, which does no harm here"
+		      : is_locked_down("integrity")	? "integrity, which does no harm here"
 		      : access(LOCKDOWN, R_OK)		? "none that can be seen (securityfs)"
 							: "none");
 }
@@ -264,7 +264,7 @@ static void look_at_rp_filter(struct survey *s)
 			      "net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.%s.rp_filter=0)",
 			      link->name, sysctl_name(link->name).s);
 		else
-			found(s, STATE_OK, "rp_filter", "%s: in nobody's way", link->name);
+			found(s, STATE_OK, "rp_filter", "%s: does no harm", link->name);
 	}
 }
 
@@ -353,7 +353,7 @@ static void look_at_interface(struct survey *s, const struct link *link)
 		      "%s: packets merged to more than 64 kB, BIG TCP, are dropped (ip link set %s gro_max_size %d gro_ipv4_max_size %d)",
 		      link->name, link->name, GRO_MAX, GRO_MAX);
 	if (s->n == before)
-		found(s, STATE_OK, "offloads", "%s: in nobody's way", link->name);
+		found(s, STATE_OK, "offloads", "%s: none that harms", link->name);
 }
 
 static void look_at_interfaces(struct survey *s)
