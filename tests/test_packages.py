@@ -178,7 +178,7 @@ import fnmatch, os, re, shlex, subprocess, sys
 here = os.path.dirname(os.path.abspath(__file__))
 what, *names = [a for a in sys.argv[1:] if not a.startswith('-')]
 with open(here + '/log', 'a') as f:
-    print(what, *names, file=f)
+    print(what, *names, *(a for a in sys.argv if a == '--no-block'), file=f)
 with open(here + '/active') as f:
     active = f.read().split()
 if what == 'is-active':
@@ -280,6 +280,8 @@ LIVES = {       # of a package: a later one, and the commands of its life
     'rpm': (lambda *a: rpm_later(*a), [*RPM, '-i'], [*RPM, '-U'], [*RPM, '-e', 'nat64'], None),
 }
 WANTS = '/etc/systemd/system/sys-subsystem-net-devices-eth0.device.wants'
+TARGET = '/etc/systemd/system/multi-user.target.wants'
+ENABLED = f'{WANTS}/nat64@eth0.service', f'{TARGET}/nat64-config@lan.service', f'{TARGET}/nat64-mirror@gw2.service'
 UNITS = 'nat64@*.service nat64-config@*.service'
 
 
@@ -299,9 +301,10 @@ def test_upgrade_remove_purge(request, tmp_path, kind, machine, net):
     assert not [line for line in machine.log() if not re.match('daemon-reload|is-', line)], 'something was started'
     with open(machine.path('/etc/nat64/eth0.conf'), 'w', encoding='ascii') as f:
         f.write('v4-prefix 10.0.1.0/24\nallowed-src fc00::/8\n')
-    wants = machine.path(WANTS)
-    os.makedirs(wants)
-    os.symlink('/lib/systemd/system/nat64@.service', f'{wants}/nat64@eth0.service')
+    os.makedirs(machine.path(WANTS))
+    os.makedirs(machine.path(TARGET), exist_ok=True)
+    for link in ENABLED:
+        os.symlink('/lib/systemd/system/' + re.sub('.*/(.*@).*', r'\1.service', link), machine.path(link))
     os.makedirs(machine.path('/var/lib/nat64'))         # as systemd does before it starts the unit
     machine.run('nat64', '-i', 'eth0', '-c', '/etc/nat64/eth0.conf', host=gw)
     machine.active('nat64@eth0.service')
@@ -328,7 +331,7 @@ def test_upgrade_remove_purge(request, tmp_path, kind, machine, net):
     connection.close()
     assert mappings() == before
     log = machine.log()
-    assert f'try-reload-or-restart {UNITS}' in log
+    assert f'try-reload-or-restart {UNITS}' in log and any('--no-block' in line for line in log if 'nat64-mirror@' in line)
     assert not any(line.startswith(('stop', 'restart', 'start')) for line in log), log
     with Translator(gw, 'eth0') as t:
         assert not {t.to4.id, t.to6.id} & set(programs)
@@ -344,7 +347,7 @@ def test_upgrade_remove_purge(request, tmp_path, kind, machine, net):
         assert done.stdout + done.stderr == '' and machine.log() == []
         machine.run(*purge, host=gw)
     mine = set() if purge else {'/etc/nat64', '/etc/nat64/eth0.conf', '/var/lib/nat64', '/var/lib/nat64/eth0.json', WANTS,
-                                f'{WANTS}/nat64@eth0.service'}
+                                *ENABLED}
     changed = machine.changed()
     if not purge:       # an empty directory that is dpkg's, too, of which rpm knows nothing
         changed -= {name for name in changed if os.path.isdir(name) and not os.listdir(name)}
@@ -383,6 +386,8 @@ def test_rpm_has(rpm):
     assert others <= names and all(n.startswith(('/usr/share/doc/', '/usr/share/licenses/')) for n in names - others - parents)
     assert run('rpm', '-qcp', rpm).stdout.split() == ['/etc/nat64/sample.conf']
     assert any(n.startswith('/usr/share/licenses/') for n in names)
+    assert {'README.org', 'CHANGELOG.md', 'grafana.json', 'nat64.rules.yml', *os.listdir(f'{ROOT}/docs')} <= \
+        {os.path.basename(n) for n in names}
 
 
 def test_rpmlint(rpm, recipes):
