@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* kernel.c - what programs that cannot look into the kernel's structures must be told of it when they are loaded */
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <limits.h>
 #include <stdio.h>
@@ -67,6 +68,15 @@ bool kernel_is_before(unsigned int major, unsigned int minor)
 
 	return !uname(&uts) && sscanf(uts.release, "%u.%u", &this_major, &this_minor) == 2 &&
 	       (this_major < major || (this_major == major && this_minor < minor));
+}
+
+bool kernel_has_function(const char *name)
+{
+	struct btf *btf = btf__load_vmlinux_btf();
+	bool found = btf && btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
+
+	btf__free(btf);
+	return found;
 }
 
 bool kernel_has_xdp_frags(void)

@@ -19,6 +19,9 @@ int kernel_bridge_nf(struct nl *nl, const struct link *link, bool *bridge_nf);
 /* Is it a version before that of Linux? False if it does not say. */
 bool kernel_is_before(unsigned int major, unsigned int minor);
 
+/* Has it a function of this name, for itself or for programs? It tells by its BTF alone. */
+bool kernel_has_function(const char *name);
+
 /* Does it let XDP programs say that they know of frames in several buffers (Linux 5.18)? Drivers give those a larger MTU. */
 bool kernel_has_xdp_frags(void);
 

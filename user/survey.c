@@ -2,6 +2,7 @@
 /* survey.c - whether this machine can run nat64, and which features it lacks: --check
  *
  * The checks themselves are those of loading and of --status; here their results are put into a list. */
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "check.h"
 #include "device.h"
 #include "health.h"
@@ -26,9 +28,8 @@
 #include "tcx.h"
 #include "xdp.h"
 
-#define FINDINGS_MAX 128
-#define LOCKDOWN     "/sys/kernel/security/lockdown"
-#define GRO_MAX	     65536 /* bytes, BIG TCP has more */
+#define LOCKDOWN "/sys/kernel/security/lockdown"
+#define GRO_MAX	 65536 /* bytes, BIG TCP has more */
 
 enum state {
 	STATE_OK,
@@ -57,18 +58,23 @@ struct survey {
 	size_t n_ports;
 	struct trial trial;
 	bool can_load; /* and .trial tells how */
-	struct finding list[FINDINGS_MAX];
+	struct finding *list;
 	size_t n;
+	int err; /* no memory for all of them */
 };
 
 __attribute__((format(printf, 4, 5))) static void found(struct survey *s, enum state state, const char *what,
 							const char *fmt, ...)
 {
-	struct finding *f = &s->list[s->n];
+	struct finding *more = array_room(s->list, s->n, sizeof(*more)), *f;
 	va_list args;
 
-	if (s->n == FINDINGS_MAX)
+	if (!more) {
+		s->err = -ENOMEM;
 		return;
+	}
+	s->list = more;
+	f = &s->list[s->n];
 	f->state = state;
 	f->what = what;
 	va_start(args, fmt);
@@ -170,6 +176,38 @@ static void look_at_programs(struct survey *s)
 		found(s, STATE_OK, "programs", "the kernel takes them, in the faster form");
 	else
 		found(s, STATE_NOTE, "programs", "the kernel takes them, in the slower form (%s)", why_slower(s));
+}
+
+/* What programs use of the kernel that not every kernel has. To load them says more, but not of which it is the matter. */
+static void look_at_features(struct survey *s)
+{
+	struct reason why = { "see programs" };
+	bool lacks_btf = access(KERNEL_BTF_FILE, R_OK);
+
+	check_capabilities(TASK_LOAD, &why);
+	if (s->can_load)
+		found(s, STATE_OK, "redirect_neigh",
+		      "the kernel has bpf_redirect_neigh, and whatever else programs need");
+	else if (!libbpf_probe_bpf_helper(BPF_PROG_TYPE_SCHED_CLS, BPF_FUNC_redirect_neigh, NULL))
+		found(s, STATE_FAILS, "redirect_neigh", "the kernel has no bpf_redirect_neigh (Linux 5.10)");
+	else
+		found(s, STATE_UNKNOWN, "redirect_neigh", "could not be tried: %s", why.text);
+
+	if (lacks_btf)
+		found(s, STATE_NOTE, "kfuncs",
+		      "cannot be found without BTF, so that programs are in the slower form (CONFIG_DEBUG_INFO_BTF)");
+	else if (kernel_has_function("bpf_cast_to_kern_ctx"))
+		found(s, STATE_OK, "kfuncs", "bpf_cast_to_kern_ctx, for the faster form of the programs");
+	else
+		found(s, STATE_NOTE, "kfuncs",
+		      "no bpf_cast_to_kern_ctx, so that programs are in the slower form (Linux 6.2)");
+
+	if (!s->can_load)
+		found(s, STATE_UNKNOWN, "XDP", "could not be tried: %s", why.text);
+	else if (kernel_has_xdp_frags())
+		found(s, STATE_OK, "XDP", "for --xdp, and for a large MTU if the driver can");
+	else
+		found(s, STATE_NOTE, "XDP", "for --xdp, with an MTU of some 3500 bytes at most (Linux 5.18)");
 }
 
 static void look_at_jit(struct survey *s)
@@ -280,6 +318,8 @@ static void look_at_bridges(struct survey *s)
 			found(s, STATE_NOTE, "br_netfilter",
 			      "%s: packets meet netfilter twice (sysctl net.bridge.bridge-nf-call-ip6tables=0)",
 			      link->name);
+		else
+			found(s, STATE_OK, "br_netfilter", "%s: in nobody's way", link->name);
 }
 
 static void look_at_flowtables(struct survey *s)
@@ -411,7 +451,7 @@ static int print(const struct survey *s, size_t n_failed)
 	for (size_t i = 0; i < s->n; i++) {
 		out_object(&o, NULL);
 		out_string(&o, "state", "%-8s ", STATE_NAMES[s->list[i].state]);
-		out_string(&o, "what", "%-13s ", s->list[i].what);
+		out_string(&o, "what", "%-14s ", s->list[i].what);
 		out_string(&o, "text", "%s\n", s->list[i].text);
 		out_close(&o);
 	}
@@ -430,6 +470,7 @@ int survey_show(struct nl *nl, const struct link *link, const struct link *ports
 	look_at_kernel(&s);
 	look_at_capabilities(&s);
 	look_at_programs(&s);
+	look_at_features(&s);
 	look_at_jit(&s);
 	look_at_lockdown(&s);
 	look_at_tcx(&s);
@@ -447,10 +488,13 @@ int survey_show(struct nl *nl, const struct link *link, const struct link *ports
 		first = first ? first : s.list[i].text;
 		n_failed++;
 	}
-	err = print(&s, n_failed);
+	err = s.err ? s.err : print(&s, n_failed);
 	if (err)
-		return msg_fail(err, "cannot write: %s", strerror(-err));
-	if (n_failed > 1)
-		return msg_fail(-EIO, "cannot run here: %s; and %zu more", first, n_failed - 1);
-	return n_failed ? msg_fail(-EIO, "cannot run here: %s", first) : 0;
+		msg_fail(err, "cannot %s: %s", s.err ? "list what was found" : "write", strerror(-err));
+	else if (n_failed > 1)
+		err = msg_fail(-EIO, "cannot run here: %s; and %zu more", first, n_failed - 1);
+	else if (n_failed)
+		err = msg_fail(-EIO, "cannot run here: %s", first);
+	free(s.list);
+	return err;
 }
