@@ -7,9 +7,10 @@ import pytest
 from scapy.all import IP
 
 import recipes
-from lab import Wire
+from lab import NAT64, Wire
 from recipes import OUTSIDE, blocks, section, type_in
-from test_docs import man, read
+from test_docs import man, manual, read
+from test_load import pings
 
 
 @pytest.fixture
@@ -31,6 +32,34 @@ def test_home_router(home):
     assert (seen.src, seen.dst) == ('203.0.113.2', OUTSIDE)
     wire.close()
     assert f'ping {target}' in man()
+
+
+# Commands that load something, but for those that others type: of the home router and of an IPv6-mostly LAN
+LOADS = [(name, line) for name, text in manual().items() if name != 'docs/ipv6-mostly.org'
+         for line in re.findall(r'^sudo (?:\./)?(nat64 (?:-i|--device) (?!lan0)\w+ .*-[4s] [^#\n]*)', text, re.M)]
+
+
+@pytest.mark.parametrize('name, line', LOADS)
+def test_every_load(module_net, name, line):
+    """As it is written, it loads, and what is loaded works."""
+    h6, gw, _ = module_net
+    device = line.split()[2]
+    if '--xdp' in line:
+        assert 'eth0 is a veth' in gw.nat64(*line.split()[1:], rc=1).stderr     # see test_xdp_native.py
+        return
+    if device == 'wg0':
+        gw.ip('link', 'add', device, 'type', 'veth', 'peer', 'name', 'peer')
+        gw.ip('link', 'set', device, 'up')
+        gw.ip('link', 'set', 'peer', 'up')
+    type_in(gw, line)
+    gw.run(NAT64, '-i', device, '--status')
+    if device == 'eth0' and 'fc00::/8' in line:
+        pings(h6)
+    gw.run(NAT64, '-i', device, '-u')
+
+
+def test_loads_are_found():
+    assert len(LOADS) >= 7 and {'README.org', 'docs/device.org', 'docs/faster.org', 'docs/operation.org'} <= {name for name, _ in LOADS}
 
 
 def test_sample_file(net, tmp_path):
