@@ -89,6 +89,20 @@ class Talk:
         return seen['gap']
 
 
+def mirror_command():
+    """What the unit runs, with the name of the other gateway as $0."""
+    unit = text('dist/nat64-mirror@.service').replace('\\\n', '')
+    return re.search(r"^ExecStart=/bin/sh -c '(.*)' %i$", unit, re.M)[1].replace('$$', '$').replace('/usr/local/sbin/nat64', OURS)
+
+
+@pytest.mark.parametrize('missing', ['INTERFACE', 'STREAM'])
+def test_mirror_file_lacks_something(missing):
+    """The file is named, and what is missing there."""
+    env = {'PATH': os.environ['PATH'], 'INTERFACE': 'nat64', 'STREAM': 'echo never'}
+    done = subprocess.run(['sh', '-c', mirror_command(), 'gw2'], env=env | {missing: ''}, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and f'{missing}: is missing in /etc/nat64/gw2.mirror' in done.stderr and done.stderr.count('\n') == 1
+
+
 class Gateway:
     """A host with nat64 by the file of the manual, and what else is on a gateway."""
 
@@ -107,8 +121,7 @@ class Gateway:
 
     def follow(self, other):
         """What the unit does, with a command instead of ssh, until it says that it has started."""
-        unit = text('dist/nat64-mirror@.service')
-        command = re.search(r"^ExecStart=/bin/sh -c '(.*)'$", unit, re.M)[1].replace('$$', '$').replace('/usr/local/sbin/nat64', OURS)
+        command = mirror_command()
         names = dict(re.findall(r'^(\w+)=\'?(.*?)\'?$', text('docs/gateways/gw2.mirror'), re.M))
         stream = re.sub('^ssh .* root@gw2 nat64', f'exec nsenter --net=/run/netns/{other.host.ns} {OURS}', names['STREAM'])
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
