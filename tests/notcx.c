@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /* notcx - preloaded (LD_PRELOAD), makes bpf(2) answer as kernels before 6.6 do, which know no tcx; uname(2) as NOTCX_RELEASE and
- * NOTCX_VERSION say; with NOTCX_NOJIT, as if programs were interpreted */
+ * NOTCX_VERSION say; with NOTCX_NOJIT, as if programs were interpreted; with NOTCX_ERRNO, no program is loaded for this reason */
 #include <dlfcn.h>
 #include <errno.h>
 #include <linux/bpf.h>
@@ -50,6 +50,10 @@ long syscall(long nr, ...)
 	if (nr == SYS_bpf && is_tcx(arg[0], (const __u32 *)arg[1])) {
 		real(SYS_capget, &header, caps);
 		errno = arg[0] == BPF_PROG_QUERY && !(caps[0].effective >> CAP_NET_ADMIN & 1) ? EPERM : EINVAL;
+		return -1;
+	}
+	if (nr == SYS_bpf && arg[0] == BPF_PROG_LOAD && getenv("NOTCX_ERRNO")) {
+		errno = atoi(getenv("NOTCX_ERRNO"));
 		return -1;
 	}
 	ret = real(nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);

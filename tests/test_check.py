@@ -184,6 +184,16 @@ def test_no_jit(old_kernel, monkeypatch, enabled, says):
     assert [(f['state'], f['text']) for f in json.loads(done.stdout)['findings'] if f['what'] == 'JIT'] == [('note', says)]
 
 
+def test_jit_that_cannot_compile(net, old_kernel, monkeypatch):
+    """Of a kernel that does nothing but compile; it says ENOTSUPP, which is 524 and in no header."""
+    _, gw, _ = net
+    monkeypatch.setenv('NOTCX_ERRNO', '524')
+    said = findings(gw, *SETUP, rc=1)
+    text = 'this kernel (6.5.0) runs no BPF programs but those that it can compile, and not these (CONFIG_BPF_JIT_ALWAYS_ON)'
+    assert said['programs'] == [('fails', text)]
+    assert gw.nat64(*SETUP, rc=1).stderr == f'nat64: eth0: {text}\n'
+
+
 def test_no_ipv6(net):
     _, gw, _ = net
     assert finding(gw, 'IPv6', rc=1, via=under('/proc/sys/net/ipv6')) == \
