@@ -2,6 +2,7 @@
 """--per-prefix: how many mappings the hosts of an IPv6 prefix have, to the last one, whatever happens to the table; and what
 becomes of those who come when it has as many as it may."""
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -202,6 +203,56 @@ def test_races_that_are_always_lost(net, tmp_path):
         gw.load('--per-prefix', '64=3')
         assert counted(t) == {'fc00:1::/64': 2, 'fc00:2::/64': 2}
         assert speak(t, 1, 3) and speak(t, 1, 4) is None
+
+
+@contextlib.contextmanager
+def no_neighbours(t, i):
+    """Whenever the mapping is about to leave the list of its prefix, another CPU has changed its neighbours: here it has none."""
+    key = struct.pack('=I', i)
+    member = t.maps['members'].lookup(key)
+    prefix, _, before, pad = MEMBER.unpack(member)
+    fill(t.maps['members'], key, MEMBER.pack(prefix, 1 << 30, before, pad), 1)
+    yield
+    fill(t.maps['members'], key, member, 1)
+
+
+def test_races_to_leave_a_prefix(net, tmp_path):
+    """Who loses them is counted where it was, and its address is not another host's. The same if the new owner is of the same prefix,
+    and turns out to have another address: what it can neither keep nor leave."""
+    _, gw, _ = net
+    with opened(gw, '--per-prefix', '64=3', '--restore', saved(tmp_path, {1: (1, 1, 8000)}), v4='10.0.1.0/30') as t:
+        assert speak(t, 2, 1) == '10.0.1.2'
+        with no_neighbours(t, 1):
+            assert speak(t, 3, 1) is None
+        assert counted(t) == {'fc00:1::/64': 1, 'fc00:2::/64': 1} and speak(t, 1, 1) == '10.0.1.1'
+    gw.unload()
+    with opened(gw, '--per-prefix', '64=1', '--restore', tmp_path / 'state') as t:
+        new = ipaddress.IPv6Address(host(1, 2)).packed
+        fill(t.maps['by_v6'], new, struct.pack('=I', 2), 1)
+        with no_neighbours(t, 1):
+            assert speak(t, 1, 2) is None
+        fill(t.maps['by_v6'], new, struct.pack('=I', 1), 1)
+        assert counted(t) == {'fc00:1::/64': 1} and speak(t, 1, 2) == '10.0.1.1'
+
+
+def test_races_for_a_place(net, tmp_path):
+    """Other CPUs change the neighbours of an address whenever it is about to change its place among those that are free or in use
+    (here: it has none): commands say that it is not where it belongs."""
+    _, gw, _ = net
+    key = struct.pack('=I', 9)
+
+    def loses(*argv):
+        node = t.maps['order'].lookup(key)
+        fill(t.maps['order'], key, node[:4] + struct.pack('=I', 1 << 30), 1)
+        assert 'busy' in gw.run(NAT64, *argv, check=False).stderr
+        fill(t.maps['order'], key, node, 1)
+    with opened(gw) as t:
+        loses('-i', 'eth0', '--restore', saved(tmp_path, {9: (1, 9, 10)}))
+        gw.nat64('-i', 'eth0', '--delete', '10.0.1.9')
+        assert consistent(t) == {}
+        loses(*BASE, *statics(f'{host(1, 9)}=10.0.1.9'))
+    gw.loaded.clear()
+    gw.nat64('-i', 'eth0', '-u')
 
 
 def test_a_new_pool_is_not_searched(net, tmp_path):

@@ -197,10 +197,20 @@ static int disown(const struct loaded *maps, const struct edit *e)
 	return bpf_map_delete_elem(maps->by_v6, &e->was) && errno != ENOENT ? -errno : 0;
 }
 
+/* Runs edits; sets *half if one of them was made, but for its place or count. */
+static int run_edits(const struct editor *ed, struct nat64_edit *list, size_t n, bool *half)
+{
+	int err = editor_run(ed, list, n);
+
+	for (size_t i = 0; !err && i < n; i++)
+		*half |= list[i].done == NAT64_DONE_HALF;
+	return err;
+}
+
 /* The first of two steps. Takes addresses that are to be static out of the lists, so that no new host gets them. A host that
  * keeps its address has it static at once, or its packets might be dropped; and again in the second step, since a packet
  * that found the mapping dynamic may still have written its time. Others lose theirs. */
-static int prepare(const struct editor *ed, const struct loaded *maps, const struct edits *e)
+static int prepare(const struct editor *ed, const struct loaded *maps, struct edits *e)
 {
 	struct nat64_edit *first = malloc(2 * (e->n + 1) * sizeof(*first));
 	size_t n = 0;
@@ -215,7 +225,7 @@ static int prepare(const struct editor *ed, const struct loaded *maps, const str
 		if (keeps_owner(&e->list[i]))
 			first[n++] = order_of(&e->list[i]);
 	}
-	err = editor_run(ed, first, n);
+	err = run_edits(ed, first, n, &e->half);
 	free(first);
 	for (size_t i = 0; !err && i < e->n; i++)
 		err = disown(maps, &e->list[i]);
@@ -249,16 +259,6 @@ static int find_places(const struct loaded *maps, const struct nat64_config *cfg
 	for (size_t i = 0; !err && i < n; i++)
 		list[i].before = places_find(&places, list[i].tick, cfg, &list[i].epoch);
 	places_free(&places);
-	return err;
-}
-
-/* Runs edits; sets *half if one of them was made, but for its place or count. */
-static int run_edits(const struct editor *ed, struct nat64_edit *list, size_t n, bool *half)
-{
-	int err = editor_run(ed, list, n);
-
-	for (size_t i = 0; !err && i < n; i++)
-		*half |= list[i].done == NAT64_DONE_HALF;
 	return err;
 }
 
