@@ -12,6 +12,7 @@ import pytest
 from bpf import KERNEL, XDP_DROP, XDP_PASS, XDP_REDIRECT, Translator
 from frames import Frames, is_frame, is_plain, known_hops, take_frames
 from lab import NAT64, checksum, standard
+from test_check import under
 from test_fast_traffic import DATA
 from test_monitor import Listener
 from test_rfc import B6, CASES, H4, H6, S4, S6, l4, p4, p6
@@ -21,12 +22,12 @@ LOAD = ['-i', 'eth0', '-4', '10.0.1.0/24', '-a', 'fc00::/8', '--xdp=veth']
 
 
 @contextlib.contextmanager
-def loaded_frames(net, *options):
-    """The gateway with next hops that are known."""
+def loaded_frames(net, *options, via=()):
+    """The gateway with next hops that are known. via: what runs nat64, as under()."""
     _, gw, _ = net
     held = take_frames(net[0], net[2])
     known_hops(*net)
-    gw.run(NAT64, *LOAD, *options)
+    gw.run(*via, NAT64, *LOAD, *options)
     with Translator(gw) as t, contextlib.closing(Frames(*net, t)) as f:
         yield f
     gw.run(NAT64, '-i', 'eth0', '-u')
@@ -106,10 +107,12 @@ def test_link_padding(frames):
 
 
 @pytest.mark.skipif(KERNEL < (5, 18), reason='NO frames in several buffers: before Linux 5.18')
-def test_frames_in_several_buffers(lab):
+@pytest.mark.parametrize('form', ['with BTF', 'without BTF'])
+def test_frames_in_several_buffers(lab, form):
     """They pass as they came, also where the packet is at its end just when the first buffer is, and what follows is padding: of
     which XDP might cut off the wrong part."""
-    with loaded_frames(standard(lab, 9000, 9000)) as frames:
+    via = under('/sys/kernel/btf') if form == 'without BTF' and os.path.exists('/sys/kernel/btf') else ()
+    with loaded_frames(standard(lab, 9000, 9000), via=via) as frames:
         sent = 0
         for size in range(3300, 3600):      # the first buffer: what a page has left of 256 bytes before and some 320 behind
             for way, packet in ('6to4', p6(l4(PROTO_UDP, udp_header(DATA[:1] * size), H6, S6))), \
