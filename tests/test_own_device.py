@@ -533,11 +533,13 @@ def test_every_step_may_fail(lab, tmp_path):
 
 
 def test_killed_while_the_device_is_made(lab, tmp_path):
-    """Whatever call it was in: there is no device, or one that is known for ours, and -u takes it away."""
+    """Whatever call it was in: there is no device, or one that is known for ours, and -u takes it away. Loading says that
+    it is down."""
     _, gw, _ = standard(lab)
     clean, devices = gw.snapshot(), 0
     load = [NAT64, '--device', 'nat64', '-4', '10.0.1.0/24', '-a', 'fc00::/8']
     gw.run('strace', '-qq', '-o', tmp_path / 'trace', '-e', 'trace=sendto,recvmsg', *load)
+    assert ' group default ' in gw.ip('link', 'show', 'nat64')      # what is made next is not alone in its group otherwise
     gw.run(NAT64, '--device', 'nat64', '-u')
     calls = re.findall(r'^(sendto|recvmsg)(.*)', (tmp_path / 'trace').read_text(encoding='latin1'), re.M)
     made = next(i for i, (call, rest) in enumerate(calls) if call == 'sendto' and 'RTM_NEWLINK' in rest)
@@ -549,6 +551,7 @@ def test_killed_while_the_device_is_made(lab, tmp_path):
         assert done.returncode not in (0, 1)
         if 'nat64' in [name for _, name in gw.interfaces()]:
             devices += 1
+            assert gw.run(*load, check=False).stderr == 'nat64: nat64: interface is down (ip link set nat64 up)\n'
             gw.run(NAT64, '--device', 'nat64', '-u')
         assert gw.snapshot() == clean
     assert devices >= 4
