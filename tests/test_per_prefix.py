@@ -16,6 +16,7 @@ import pytest
 from bpf import MAPPING, TC_ACT_OK, Translator
 from lab import NAT64, embed
 from test_mappings import STATIC, TEMPLATE, consistent, on_every_cpu, opened
+from test_mirror import told as heard, write
 from test_state import TWO_CPUS
 from test_static import statics
 from test_status import fill, mappings
@@ -182,7 +183,7 @@ def test_races_that_are_always_lost(net, tmp_path):
     """Other CPUs change the list of a prefix whenever somebody is about to join it (here: it begins nowhere): no packet gets a
     mapping that is not counted, and commands say that they could not count."""
     _, gw, _ = net
-    with opened(gw, '--per-prefix', '64=3') as t:
+    with opened(gw, '--per-prefix', '64=4') as t:
         assert speak(t, 1, 1) and speak(t, 2, 1)
         member = [MEMBER.unpack(t.maps['members'].lookup(struct.pack('=I', i))) for i in range(3)]
         key = struct.pack('=I', member[1][0] - 1)
@@ -198,10 +199,12 @@ def test_races_that_are_always_lost(net, tmp_path):
         lost()
         rows = saved(tmp_path, {9: (1, 9, 10)})
         assert 'busy' in gw.nat64('-i', 'eth0', '--restore', rows, rc=1).stderr
-        assert 'busy' in gw.nat64(*BASE, '--per-prefix', '64=3', rc=1).stderr
+        stream = write(tmp_path / 'stream', heard('10.0.1.8', host(1, 8)))
+        assert 'busy' in gw.nat64('-i', 'eth0', '--mirror', stream, rc=1).stderr
+        assert 'busy' in gw.nat64(*BASE, '--per-prefix', '64=4', rc=1).stderr
         lost(RECORD.unpack(record)[3])
-        gw.load('--per-prefix', '64=3')
-        assert counted(t) == {'fc00:1::/64': 2, 'fc00:2::/64': 2}
+        gw.load('--per-prefix', '64=4')
+        assert counted(t) == {'fc00:1::/64': 3, 'fc00:2::/64': 2}
         assert speak(t, 1, 3) and speak(t, 1, 4) is None
 
 
