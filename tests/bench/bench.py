@@ -625,9 +625,11 @@ def latency(b):
         load = b.gw.start(*b.argv(flow, 1, 'eth0', 'pass', '-g', gap, '-t', int(seconds * 1000) + 500),
                           stdout=subprocess.DEVNULL)
         time.sleep(0.2)
-        out = b.h6.run(RTT, 'ask', address, 7777, seconds).stdout.split()
+        asked = b.h6.run(RTT, 'ask', address, 7777, seconds, check=False)
         b.lab.end(load)
-        return [float(n) for n in out[1:]]
+        if asked.returncode:
+            raise Void(f'requests to {address}: {asked.stderr.strip()}')
+        return [float(n) for n in asked.stdout.split()[1:]]
 
     with b.gateway_cpu():
         names = 'median', '99th percentile'
