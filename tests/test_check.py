@@ -294,7 +294,7 @@ def test_br_netfilter(net):
         pytest.skip('NO br_netfilter in this kernel: see make test-kernels')
     gw.ip('link', 'add', 'br0', 'type', 'bridge')
     gw.ip('link', 'set', 'br0', 'up')
-    assert finding(gw, 'br_netfilter', *SETUP) == ('ok', 'eth0: in nobody\'s way')
+    assert finding(gw, 'br_netfilter', *SETUP) == ('ok', 'eth0: does no harm')
     assert finding(gw, 'br_netfilter', '-i', 'br0') == \
         ('note', 'br0: packets meet netfilter twice (sysctl net.bridge.bridge-nf-call-ip6tables=0)')
 

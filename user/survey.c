@@ -319,7 +319,7 @@ static void look_at_bridges(struct survey *s)
 			      "%s: packets meet netfilter twice (sysctl net.bridge.bridge-nf-call-ip6tables=0)",
 			      link->name);
 		else
-			found(s, STATE_OK, "br_netfilter", "%s: in nobody's way", link->name);
+			found(s, STATE_OK, "br_netfilter", "%s: does no harm", link->name);
 }
 
 static void look_at_flowtables(struct survey *s)
