@@ -290,6 +290,7 @@ def test_rp_filter(net):
 
 def test_br_netfilter(net):
     _, gw, _ = net
+    gw.run('modprobe', 'br_netfilter', check=False)
     if not os.path.exists('/proc/sys/net/bridge'):
         pytest.skip('NO br_netfilter in this kernel: see make test-kernels')
     gw.ip('link', 'add', 'br0', 'type', 'bridge')
