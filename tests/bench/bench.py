@@ -102,6 +102,11 @@ def pool_host(n, base=POOL):
     return str(ipaddress.ip_address(base) + n)
 
 
+def of_first(payload=18):
+    """What the first host sends, and what is sent to it."""
+    return {TO4: from6(payload=payload), TO6: from4(pool_host(1), payload=payload)}
+
+
 def packet_to(way):
     """What a packet of the first host has become: from its EtherType on, in hex."""
     packet = udp(pool_host(1), BEHIND4) if way == TO4 else udp(embed(BEHIND4), BEHIND6)
@@ -369,7 +374,7 @@ def udp64(b):
     for hosts, name in (1, '1 flow'), (10000, '10,000 hosts'):
         for way in TO4, TO6:
             base[way, hosts] = b.row(f'plain IPv4, {way} direction, {name}', b.plain(way, hosts=hosts), subject='plain')
-    flows = {TO4: from6(), TO6: from4(pool_host(1))}
+    flows = of_first()
     for mode in b.modes():
         with b.loaded(more=mode):
             if not mode:
@@ -397,7 +402,7 @@ def udp64(b):
 def single(b):
     """As the rows of udp, but not in lists: with those the kernel takes 64 packets at a time through each of its steps. And
     what of it is forwarding: the rest, making a packet, is the generator's, and on another CPU with real traffic."""
-    flows = {TO4: from6(), TO6: from4(pool_host(1))}
+    flows = of_first()
     with b.steered(CPUS[-1]):
         made = b.row('made, and dropped where the stack begins', b.made(plain(TO4)), subject='plain')
         base = {way: b.row(f'plain IPv4, {way} direction', b.plain(way), subject='plain') for way in flows}
@@ -427,7 +432,7 @@ def link(b):
     base = {way: b.row(f'plain IPv4, {way} direction', b.plain(way, action='tx'), subject='plain')
             for way in (TO4, TO6)}
     with b.loaded():
-        for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+        for way, flow in of_first().items():
             b.row(f'{way}, 1 flow', b.measure(way, flow, action='tx'), base[way])
 
 
@@ -447,17 +452,17 @@ def xdp(b):
             with b.forwarder(way):
                 b.row(f'a frame sent on as it is, {way} direction', b.measure('forwarder', plain(way), action='tx'),
                       base[way, '64-byte packets'], subject='floor', in_chart=True)
-        for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+        for way, flow in of_first().items():
             with b.forwarder(way, translated=True):
                 name = f'{way}, only room and a header, --xdp'
                 b.row(name, b.measure(name, flow, action='tx'), base[way, '64-byte packets'], subject='floor')
         with b.loaded(more=XDP):
             for payload, size in (18, '64-byte packets'), (1472 - 20, '1500-byte packets'):
-                for way, flow in (TO4, from6(payload=payload)), (TO6, from4(pool_host(1), payload=payload)):
+                for way, flow in of_first(payload).items():
                     b.row(f'{way}, {size}, --xdp', b.measure(way, flow, action='tx'), base[way, size], in_chart=True)
             b.row(f'{TO6}, 64-byte packets that are padding in part, --xdp', b.measure(TO6, padded(pool_host(1)), action='tx'),
                   base[TO6, '64-byte packets'])
-            for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+            for way, flow in of_first().items():
                 b.row(f'{way}, 10,000 hosts, --xdp', b.measure(way, flow, hosts=10000, action='tx'), base[way, 'hosts'], in_chart=True)
         with b.loaded(24, more=XDP):
             b.send(from6(), hosts=254, frames=254, sink=False, action='tx')
@@ -530,7 +535,7 @@ def growth(b):
     with b.loaded(12):
         for hosts in counts:
             b.send(from6(), hosts=hosts, frames=hosts, sink=False)
-            for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+            for way, flow in of_first().items():
                 name = f'{way}, {hosts:,} mapping' + 's' * (hosts > 1)
                 b.row(name, b.measure(name, flow), base[way, 1], in_chart=True)
                 if hosts > 1:
@@ -665,7 +670,7 @@ def throughput(b):
                 for way in (TO4, TO6)}
         with b.loaded():
             b.send(from6(), frames=64, sink=False)
-            for way, flow in (TO4, from6()), (TO6, from4(pool_host(1))):
+            for way, flow in of_first().items():
                 b.row(f'throughput {way} at 0.001 % loss', search(flow), base[way], 'Mpps', in_chart=True)
                 with b.floor(way) as ready:
                     if ready:

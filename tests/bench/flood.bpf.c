@@ -164,29 +164,44 @@ int flood_forward(struct xdp_md *ctx)
 	return bpf_redirect(cfg.to, 0);
 }
 
+/* Writes the headers of cfg.frame, of `len` bytes. False: the packet is shorter. */
+static __always_inline bool put_headers(void *data, void *end, __u32 len)
+{
+	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
+	__u16 *at = data;
+	__u32 i;
+
+	if (data + len > end)
+		return false;
+#pragma unroll
+	for (i = 0; i < len / 2; i++)
+		at[i] = header[i];
+	return true;
+}
+
+/* How long headers are */
+enum {
+	FRAME4 = sizeof(struct ethhdr) + sizeof(struct iphdr),
+	FRAME6 = sizeof(struct ethhdr) + sizeof(struct ipv6hdr),
+};
+
 /* What no translator by XDP does without: to make room, to write headers, and to send the frame on. cfg.frame is an IPv4 packet where
  * IPv6 comes, or IPv6 where IPv4 does; what is behind its headers does not matter. */
 SEC("xdp")
 int floor_xdp(struct xdp_md *ctx)
 {
-	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
 	const bool to4 = cfg.frame[sizeof(struct ethhdr)] >> 4 == 4;
-	const __u32 len = sizeof(struct ethhdr) + (to4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr));
 	struct ethhdr *eth = (void *)(long)ctx->data;
-	__u16 *at;
-	__u32 i;
+	void *data, *end;
 
 	if ((void *)(eth + 1) > (void *)(long)ctx->data_end || eth->h_proto != bpf_htons(to4 ? ETH_P_IPV6 : ETH_P_IP))
 		return XDP_PASS;
-	if (bpf_xdp_adjust_head(ctx, to4 ? 20 : -20))
+	if (bpf_xdp_adjust_head(ctx, to4 ? FRAME6 - FRAME4 : FRAME4 - FRAME6))
 		return XDP_DROP;
-	at = (void *)(long)ctx->data;
-	if ((void *)at + sizeof(struct ethhdr) + sizeof(struct ipv6hdr) > (void *)(long)ctx->data_end)
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (!(to4 ? put_headers(data, end, FRAME4) : put_headers(data, end, FRAME6)))
 		return XDP_DROP;
-#pragma unroll
-	for (i = 0; i < (sizeof(struct ethhdr) + sizeof(struct ipv6hdr)) / 2; i++)
-		if (i < len / 2)
-			at[i] = header[i];
 	return bpf_redirect(cfg.to, 0);
 }
 
@@ -195,33 +210,24 @@ int floor_xdp(struct xdp_md *ctx)
  * generator's packets have. */
 static __always_inline int floor(struct __sk_buff *skb, __u16 from, __u16 to, __u32 old, __u32 new)
 {
-	const volatile __u16 *header = (const volatile __u16 *)cfg.frame;
-	__u16 *at = (void *)(long)skb->data;
-	__u32 i;
-
-	if (skb->protocol != bpf_htons(from) || skb->len != sizeof(struct ethhdr) + old + FLOOD_UDP)
+	if (skb->protocol != bpf_htons(from) || skb->len != old + FLOOD_UDP)
 		return TC_ACT_UNSPEC;
-	if (bpf_skb_change_proto(skb, bpf_htons(to), 0))
+	if (bpf_skb_change_proto(skb, bpf_htons(to), 0) ||
+	    !put_headers((void *)(long)skb->data, (void *)(long)skb->data_end, new))
 		return TC_ACT_SHOT;
-	at = (void *)(long)skb->data;
-	if ((void *)at + sizeof(struct ethhdr) + new > (void *)(long)skb->data_end)
-		return TC_ACT_SHOT;
-#pragma unroll
-	for (i = 0; i < (sizeof(struct ethhdr) + new) / 2; i++)
-		at[i] = header[i];
 	return cfg.again ? bpf_redirect(skb->ifindex, BPF_F_INGRESS) : TC_ACT_OK;
 }
 
 SEC("tc")
 int floor_6to4(struct __sk_buff *skb)
 {
-	return floor(skb, ETH_P_IPV6, ETH_P_IP, sizeof(struct ipv6hdr), sizeof(struct iphdr));
+	return floor(skb, ETH_P_IPV6, ETH_P_IP, FRAME6, FRAME4);
 }
 
 SEC("tc")
 int floor_4to6(struct __sk_buff *skb)
 {
-	return floor(skb, ETH_P_IP, ETH_P_IPV6, sizeof(struct iphdr), sizeof(struct ipv6hdr));
+	return floor(skb, ETH_P_IP, ETH_P_IPV6, FRAME4, FRAME6);
 }
 
 char LICENSE[] SEC("license") = "GPL";
